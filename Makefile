@@ -1,0 +1,77 @@
+# Every target does its own set-up: `make demo` and `make test` work in a fresh clone with nothing but Python 3.11+ and make.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test lint format types contracts pytest bench api changelog clean
+SHELL := /bin/bash
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := $(VENV)/.ready-run
+DEV := $(VENV)/.ready-dev
+# What the demo and the benchmarks need is a fraction of what development needs.
+RUN_EXTRAS := [cli,sim]
+DEV_EXTRAS := [dev]
+CODE := src tests $(wildcard benchmarks examples)
+# A Python that is new enough and able to make environments; set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+# pip prints nothing unless it fails.
+define install
+	@echo "installing lamella$(1) into $(VENV) …"
+	@$(PY) -m pip install --disable-pip-version-check --quiet --editable '.$(1)' >$(VENV)/pip.log 2>&1 \
+		|| { cat $(VENV)/pip.log; echo 'pip failed; its output is above'; exit 1; }
+endef
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(DEV) ## make .venv with everything that development needs
+
+demo: $(RUN) ## run examples/demo.py (needs no key)
+	@$(PY) examples/demo.py
+
+test: lint types contracts pytest ## lint, types, import contracts, tests: all that CI runs
+
+lint: $(DEV) ## ruff: rules and format
+	@$(PY) -m ruff check --quiet $(CODE)
+	@$(PY) -m ruff format --quiet --check $(CODE) || { $(PY) -m ruff format --diff $(CODE) 2>&1 | head -60; echo 'run: make format'; exit 1; }
+
+format: $(DEV) ## write the format and the safe fixes
+	@$(PY) -m ruff check --fix --quiet $(CODE) || true
+	@$(PY) -m ruff format $(CODE)
+
+types: $(DEV) ## mypy, strict
+	@$(PY) -m mypy
+
+contracts: $(DEV) ## import-linter: imports only go down
+	@$(VENV)/bin/lint-imports --no-cache >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
+	@tail -n 1 $(VENV)/contracts.log
+
+pytest: $(DEV) ## the tests alone
+	@$(PY) -m pytest
+
+bench: $(RUN) ## measure the promises
+	@$(PY) -m benchmarks
+
+api: $(DEV) ## write tests/public_api.txt anew
+	@$(PY) -P tests/test_public_api.py --write
+
+changelog: $(DEV) ## show what the change fragments say
+	@$(VENV)/bin/towncrier build --draft
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@test -n '$(PYTHON)' || { echo 'Lamella needs Python 3.11 or newer with venv; none was found (set PYTHON=…)'; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml | $(PY)
+	$(call install,$(RUN_EXTRAS))
+	@touch $@
+
+$(DEV): pyproject.toml | $(PY)
+	$(call install,$(DEV_EXTRAS))
+	@touch $(RUN) $@
