@@ -1,0 +1,172 @@
+"""The innermost ring: one call of one model, whole or as a stream, with its answer checked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.params import ModelHookParams
+from lamella.core.timeouts import watched
+from lamella.types import (
+    STREAM_PARTS,
+    Finished,
+    LamellaError,
+    Message,
+    ModelResponse,
+    ResponseStarted,
+    StreamPart,
+    ToolRequest,
+    ToolRequested,
+    ToolRequestPart,
+)
+
+Ctx = GenerateMiddlewareContext
+
+
+async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
+    """Ask the model. Raises what the model raises; INTERNAL when it answers with something that is no response."""
+    model, started = params.model, ctx.clock.now()
+    if ctx.sinks and not model.layered:
+        ctx.emit('model.start', model=model.name, attempt=params.attempt)
+    try:
+        response = await model.generate(params.request, ctx)
+    except LamellaError as error:
+        ctx.record_failure(model.name, error, started)
+        raise
+    if type(response) is not ModelResponse:
+        raise nonsense(model.name, response)
+    if response.model is None:
+        response = response.replace(model=model.name)
+    for part in response.message.content:
+        if type(part) is ToolRequestPart and part.tool_request.ref is None:
+            response = response.replace(message=_with_refs(response.message, ctx))
+            break
+    if ctx.sinks and not model.layered:
+        _tell_end(ctx, params, response.finish_reason, response.usage, started)
+    return response
+
+
+Transform = Callable[[ModelHookParams, Ctx], Awaitable[ModelHookParams]]
+
+
+async def stream_model(
+    params: ModelHookParams, ctx: Ctx, transforms: Sequence[Transform] = ()
+) -> AsyncGenerator[StreamPart, None]:
+    """Ask the model for parts: a start first, exactly one end last, every tool request with an id."""
+    for transform in transforms:
+        params = params_of(await transform(params, ctx))
+    model, started = params.model, ctx.clock.now()
+    if ctx.committed and not params.continues:
+        raise _already_said(model.name, ctx)
+    if ctx.sinks and not model.layered:
+        ctx.emit('model.start', model=model.name, attempt=params.attempt)
+    source = model.stream(params.request, ctx)
+    parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
+    opening, begun = ResponseStarted(model.name), False
+    part: Any
+    try:
+        async for part in parts:
+            kind = type(part)
+            if kind not in STREAM_PARTS:
+                raise nonsense(model.name, part)
+            if not begun:
+                if kind is ResponseStarted:
+                    opening = part  # kept until something follows: an attempt that fails at once leaves no trace
+                    continue
+                if ctx.sinks and not model.layered:
+                    ctx.emit('model.first_part', model=model.name, waited_s=ctx.clock.now() - started)
+                yield opening if opening.metadata is None else opening.replace(metadata=None)
+                begun = True
+            if kind is ToolRequested and part.tool_request.ref is None:
+                part = part.replace(tool_request=with_ref(part.tool_request, ctx))
+            if kind is Finished:
+                if ctx.sinks and not model.layered:
+                    _tell_end(ctx, params, part.finish_reason, part.usage, started)
+                yield _ending(part, opening, model.name)
+                return
+            yield part
+        raise LamellaError('UNAVAILABLE', f'{model.name}: the stream ended before the answer was finished')
+    except LamellaError as error:
+        ctx.record_failure(model.name, error, started)
+        raise
+    finally:
+        await close(parts)
+        if parts is not source:
+            await close(source)
+
+
+def _ending(finished: Finished, start: ResponseStarted, model: str) -> Finished:
+    """The end, with what the start noted: layers may change it until then, and a fold takes the last word."""
+    if start.metadata is not None:
+        finished = finished.replace(metadata={**start.metadata, **(finished.metadata or {})})
+    if finished.model is None or finished.id is None:
+        finished = finished.replace(model=finished.model or start.model or model, id=finished.id or start.id)
+    return finished
+
+
+async def close(parts: AsyncIterator[Any]) -> None:
+    """Close an async generator; any other iterator has nothing to close."""
+    if isinstance(parts, AsyncGenerator):
+        await parts.aclose()
+
+
+def params_of(given: Any) -> ModelHookParams:
+    """What `transform_params` returned. Raises INTERNAL when that is something else."""
+    if type(given) is ModelHookParams:
+        return given
+    raise LamellaError(
+        'INTERNAL',
+        f'a layer returned {type(given).__name__}: transform_params must return the params that it was given, or a copy',
+    )
+
+
+def with_ref(request: ToolRequest, ctx: Ctx) -> ToolRequest:
+    """The request with an id, for providers that give none."""
+    return request.replace(ref=f'call_{ctx.random.getrandbits(64):016x}')
+
+
+def _with_refs(message: Message, ctx: Ctx) -> Message:
+    return message.replace(
+        content=tuple(
+            [
+                part.replace(tool_request=with_ref(part.tool_request, ctx))
+                if type(part) is ToolRequestPart and part.tool_request.ref is None
+                else part
+                for part in message.content
+            ]
+        )
+    )
+
+
+def _tell_end(ctx: Ctx, params: ModelHookParams, finish_reason: str, usage: Any, started: float) -> None:
+    ctx.emit(
+        'model.end',
+        model=params.model.name,
+        attempt=params.attempt,
+        finish_reason=finish_reason,
+        usage=usage,
+        duration_s=ctx.clock.now() - started,
+    )
+
+
+def _already_said(model: str, ctx: Ctx) -> LamellaError:
+    """The commit rule: after the first text nobody silently starts over, whatever a layer tries."""
+    failed = ctx._last_error
+    why = f' (the first attempt failed: {failed})' if failed is not None else ''
+    error = LamellaError(
+        failed.status if failed is not None else 'FAILED_PRECONDITION',
+        f'{model} was called after text had reached the reader{why}. Restart visibly with a Restarted part, hold the stream '
+        "back with commit='finish', or go on from that text with params.replace(continues=True)",
+    )
+    error.__cause__ = failed
+    return error
+
+
+def nonsense(model: str, answer: object) -> LamellaError:
+    """The error for a model that answers with something that is no answer."""
+    return LamellaError(
+        'INTERNAL',
+        f'{model} answered with {type(answer).__name__}: a model returns a ModelResponse (ModelResponse.text_of("…") for '
+        'plain text) or yields stream parts',
+    )

@@ -1,0 +1,139 @@
+"""What every hook of one run shares: the caller's values, time, chance, and who listens."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
+from random import Random
+from types import AsyncGeneratorType, MappingProxyType
+from typing import Any, Protocol
+
+from lamella.core.clock import SYSTEM_CLOCK, Clock
+from lamella.core.events import Event, Sink
+from lamella.core.model import Model
+from lamella.core.timeouts import Timeouts
+from lamella.types import Attempt, LamellaError, StreamPart
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+SYSTEM_RANDOM: Random = random_module._inst  # the module's own generator
+
+
+class Resolver(Protocol):
+    """What layers need of the app: models by name."""
+
+    def resolve_model(self, model: Any) -> Model:
+        """The model of that name, function or object. Raises UnknownNameError with the nearest names."""
+
+
+class GenerateMiddlewareContext:
+    """One per run; handed to every hook, model and tool.
+
+    `context` holds the caller's per-call values (tenant, user, trace id). `deadline` is a reading of `clock.now()` or
+    `None`. `is_streaming` says whether somebody reads parts as they arrive; `committed`, whether content of the current
+    model call has already reached that reader, so that nothing may silently start over.
+    """
+
+    __slots__ = (
+        '_last_error',
+        '_opened',
+        '_run_id',
+        '_states',
+        'ai',
+        'attempts',
+        'clock',
+        'committed',
+        'context',
+        'deadline',
+        'is_streaming',
+        'random',
+        'run',
+        'sinks',
+        'timeouts',
+    )
+
+    def __init__(
+        self,
+        ai: Resolver,
+        context: Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        random: Random = SYSTEM_RANDOM,
+        deadline: float | None = None,
+        is_streaming: bool = False,
+        sinks: tuple[Sink, ...] = (),
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.ai = ai
+        self.context = context if context is not None else _NOTHING
+        self.clock = clock
+        self.random = random
+        self.deadline = deadline
+        self.is_streaming = is_streaming
+        self.sinks = sinks
+        self.timeouts = timeouts
+        self.committed = False
+        self.run: Any = None  # the engine's own state of this run
+        self.attempts: list[Attempt] = []
+        self._last_error: LamellaError | None = None
+        self._opened: list[AsyncGenerator[StreamPart, None]] = []
+        self._states: dict[int, dict[str, Any]] | None = None
+        self._run_id = ''
+
+    @property
+    def run_id(self) -> str:
+        """A random id of this run, made when first asked for."""
+        if not self._run_id:
+            self._run_id = f'run_{self.random.getrandbits(64):016x}'
+        return self._run_id
+
+    def emit(self, name: str, **facts: Any) -> None:
+        """Tell the listeners; a listener that fails is left out of it. Nobody listening costs one `if`."""
+        if self.sinks:
+            self._tell(Event(name, self.clock.now(), self.run_id, facts))
+
+    def _tell(self, event: Event) -> None:
+        for sink in self.sinks:
+            try:
+                sink(event)
+            except Exception:  # an observer never harms the call
+                self.sinks = tuple(s for s in self.sinks if s is not sink)
+
+    @contextmanager
+    def listening(self, sink: Sink) -> Iterator[None]:
+        """Send this run's events to `sink` too, for the length of the block."""
+        self.sinks = (*self.sinks, sink)
+        try:
+            yield
+        finally:
+            self.sinks = tuple(s for s in self.sinks if s is not sink)
+
+    def record_failure(self, model: str, error: LamellaError, started: float) -> None:
+        """Note a failed model call once, however many layers of models it passes through."""
+        if error is self._last_error:
+            return
+        self._last_error = error
+        duration = self.clock.now() - started
+        self.attempts.append(Attempt(model, error.status, duration, error.message))
+        self.emit('model.error', model=model, status=error.status, duration_s=duration, error=error)
+
+    def opened(self, parts: AsyncGenerator[StreamPart, None]) -> AsyncGenerator[StreamPart, None]:
+        """Remember a part stream, so that `close_streams` can close what a layer left open."""
+        self._opened.append(parts)
+        return parts
+
+    async def close_streams(self) -> None:
+        """Close the streams of this call that are still open, innermost first."""
+        opened, self._opened = self._opened, []
+        for parts in reversed(opened):
+            if isinstance(parts, AsyncGeneratorType) and parts.ag_frame is not None and not parts.ag_running:
+                await parts.aclose()
+
+    def state(self, owner: object) -> dict[str, Any]:
+        """A dictionary that belongs to this layer and this run, empty at first."""
+        if self._states is None:
+            self._states = {}
+        return self._states.setdefault(id(owner), {})
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline (negative when past), or `None` without one."""
+        return None if self.deadline is None else self.deadline - self.clock.now()

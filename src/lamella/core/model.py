@@ -1,0 +1,53 @@
+"""The model port: what the engine needs of anything that answers requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Literal
+
+from lamella.types import Data, ModelRequest, ModelResponse, StreamPart
+
+if TYPE_CHECKING:
+    from lamella.core.context import GenerateMiddlewareContext
+
+
+class ModelInfo(Data, frozen=True):
+    """What a model can do. `structured_output='native'` means that the provider itself holds the answer to a schema;
+    otherwise the engine asks for it in words."""
+
+    structured_output: Literal['native', 'instructions'] = 'instructions'
+    tools: bool = True
+    streaming: bool = True
+
+
+class Model(ABC):
+    """Answers requests. `name` is `provider/model`; both methods may be called concurrently.
+
+    Both raise `LamellaError` with a status when the provider fails, translated once at this edge. `stream` yields a
+    `ResponseStarted` first and one `Finished` last, and its iterator is an async generator: closing it cancels the call.
+    `layered` says that its calls go through layers to a model inside: events and timeouts are that one's.
+    """
+
+    name: str
+    info: ModelInfo = ModelInfo()
+    layered: bool = False
+
+    @abstractmethod
+    async def generate(self, request: ModelRequest, ctx: GenerateMiddlewareContext) -> ModelResponse: ...
+
+    @abstractmethod
+    def stream(self, request: ModelRequest, ctx: GenerateMiddlewareContext) -> AsyncIterator[StreamPart]: ...
+
+    @property
+    def provider(self) -> str:
+        """The part of the name before the first slash."""
+        return self.name.split('/', 1)[0]
+
+    @property
+    def option_keys(self) -> tuple[str, ...]:
+        """The keys of `provider_options` that this model reads. A fallback of another vendor is not shown what they hold."""
+        return (self.provider,)
+
+    async def aclose(self) -> None:
+        """Free what the model holds (connections). Called once, by whoever built it."""

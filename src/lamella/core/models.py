@@ -1,0 +1,223 @@
+"""Models made of other things: of a function, of a model with its own settings, of a model with layers fixed on it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+
+from msgspec import ValidationError, convert
+
+from lamella.core.calls import nonsense
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.middleware import BaseMiddleware
+from lamella.core.model import Model, ModelInfo
+from lamella.core.params import ModelHookParams
+from lamella.core.stack import Stack
+from lamella.types import (
+    STREAM_PARTS,
+    ConfigError,
+    Data,
+    Finished,
+    Folder,
+    GenerateResponse,
+    GenerationConfig,
+    LamellaError,
+    ModelRequest,
+    ModelResponse,
+    Status,
+    StreamPart,
+    ToolRequested,
+    did_you_mean,
+    unfold,
+)
+
+Ctx = GenerateMiddlewareContext
+_PLAIN_MODEL = ModelInfo()
+
+
+class FunctionModel(Model):
+    """A model that is a function of `(request, ctx)`: a coroutine that returns a `ModelResponse`, or an async generator of
+    stream parts. Connection failures and timeouts of the function become UNAVAILABLE and DEADLINE_EXCEEDED."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None = None, info: ModelInfo = _PLAIN_MODEL) -> None:
+        self.name = str(name or getattr(function, '__name__', 'function'))
+        self.info = info
+        self._function = function
+        self._streams = inspect.isasyncgenfunction(function)
+        if not self._streams and not inspect.iscoroutinefunction(function):
+            raise ConfigError(
+                f'model {self.name!r}: write `async def` (returning a ModelResponse or yielding stream parts)'
+            )
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError as error:
+            raise ConfigError(f'model {self.name!r}: the function must take (request, ctx): {error}') from error
+
+    def __repr__(self) -> str:
+        return f'FunctionModel({self.name!r})'
+
+    async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
+        if self._streams:
+            return await fold_stream(self.stream(request, ctx))
+        try:
+            response: ModelResponse = await self._function(request, ctx)
+        except (TimeoutError, ConnectionError) as error:
+            raise _translated(self.name, error) from error
+        return _plain(response) if isinstance(response, GenerateResponse) else response
+
+    async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
+        if not self._streams:
+            response: Any = await self.generate(request, ctx)
+            if not isinstance(response, ModelResponse):
+                yield response
+                return
+            for part in unfold(response):
+                yield part
+            return
+        requested, parts = False, self._function(request, ctx)
+        try:
+            async for part in parts:
+                if type(part) not in STREAM_PARTS:
+                    raise nonsense(self.name, part)
+                yield part
+                if type(part) is Finished:
+                    return
+                requested = requested or type(part) is ToolRequested
+        except (TimeoutError, ConnectionError) as error:
+            raise _translated(self.name, error) from error
+        finally:
+            await parts.aclose()
+        yield Finished('tool_calls' if requested else 'stop')
+
+
+def _plain(response: GenerateResponse) -> ModelResponse:
+    """The answer of a whole run as a model's: what its tools answered is its own affair."""
+    fields = {name: getattr(response, name) for name in ModelResponse.__struct_fields__}
+    return ModelResponse(**{**fields, 'tool_responses': (), 'interrupts': ()})
+
+
+def _translated(name: str, error: Exception) -> LamellaError:
+    status: Status = 'DEADLINE_EXCEEDED' if isinstance(error, TimeoutError) else 'UNAVAILABLE'
+    return LamellaError(status, f'{name}: {type(error).__name__}: {error}')
+
+
+async def fold_stream(parts: AsyncIterator[StreamPart]) -> ModelResponse:
+    """Read a stream to its end. On failure the error carries what had arrived as `partial`."""
+    folder = Folder()
+    try:
+        async for part in parts:
+            folder.add(part)
+    except LamellaError as error:
+        if error.partial is None and folder.has_content:
+            error.partial = folder.response()
+        raise
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
+    return folder.response()
+
+
+class ModelRef(Data, frozen=True):
+    """A model by name with settings of its own, which a call's own settings override. Used where a name is taken."""
+
+    name: str
+    config: GenerationConfig | Mapping[str, Any] = GenerationConfig()
+    provider_options: Mapping[str, Mapping[str, Any]] = {}
+
+
+class ConfiguredModel(Model):
+    """A model with default settings; what the request sets wins."""
+
+    def __init__(
+        self, model: Model, config: GenerationConfig, provider_options: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.name, self.info, self.inner = model.name, model.info, model
+        self._config, self._options = config, provider_options
+
+    @property
+    def option_keys(self) -> tuple[str, ...]:
+        return self.inner.option_keys
+
+    def _with_defaults(self, request: ModelRequest) -> ModelRequest:
+        options = {**self._options, **request.provider_options}
+        for provider in self._options.keys() & request.provider_options.keys():
+            options[provider] = {**self._options[provider], **request.provider_options[provider]}
+        return request.replace(config=request.config.over(self._config), provider_options=options)
+
+    async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
+        return await self.inner.generate(self._with_defaults(request), ctx)
+
+    def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
+        return self.inner.stream(self._with_defaults(request), ctx)
+
+
+class WrappedModel(Model):
+    """A model with layers fixed on it, closer to it than any layer of an app or a call."""
+
+    layered = True
+
+    def __init__(self, model: Any, stack: Stack, model_id: str | None = None, provider_id: str | None = None) -> None:
+        self._given, self.stack = model, stack
+        inner = model.name if isinstance(model, Model) else str(model)
+        provider, _, short = inner.rpartition('/')
+        self.name = '/'.join(filter(None, (provider_id or provider, model_id or short)))
+        self.info = model.info if isinstance(model, Model) else ModelInfo()
+
+    def __repr__(self) -> str:
+        return f'WrappedModel({self.name!r}, {self.stack!r})'
+
+    @property
+    def option_keys(self) -> tuple[str, ...]:
+        given = self._given
+        return given.option_keys if isinstance(given, Model) else (given.split('/', 1)[0],)
+
+    def _params(self, request: ModelRequest, ctx: Ctx) -> ModelHookParams:
+        model = self._given if isinstance(self._given, Model) else ctx.ai.resolve_model(self._given)
+        return ModelHookParams(request, model, continues=ctx.committed)
+
+    async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
+        return await self.stack.model(self._params(request, ctx), ctx)
+
+    def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
+        return self.stack.stream(self._params(request, ctx), ctx)
+
+    async def aclose(self) -> None:
+        if isinstance(self._given, Model):
+            await self._given.aclose()
+
+
+def wrap_language_model(
+    *,
+    model: Model | str | Callable[..., Any],
+    middleware: BaseMiddleware[Any] | Iterable[BaseMiddleware[Any] | Stack],
+    model_id: str | None = None,
+    provider_id: str | None = None,
+) -> WrappedModel:
+    """A model with layers fixed on it, usable wherever a model is. `middleware` is one layer or several, outermost first.
+
+    A model given by name is looked up in the app that makes the call. Only the hooks around model calls apply: turns, runs
+    and tools belong to the call.
+    """
+    if not isinstance(model, (Model, str)):
+        model = FunctionModel(model)
+    layers = [middleware] if isinstance(middleware, BaseMiddleware) else middleware
+    return WrappedModel(model, Stack(layers), model_id, provider_id)
+
+
+def to_config(value: GenerationConfig | Mapping[str, Any] | None, where: str = 'config') -> GenerationConfig:
+    """Checked settings. Raises ConfigError for unknown keys, with the nearest right name, and for wrong types."""
+    if value is None:
+        return GenerationConfig()
+    if isinstance(value, GenerationConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f'{where} is a {type(value).__name__}: give a GenerationConfig or a dict')
+    known = GenerationConfig.__struct_fields__
+    problems = [f'unknown setting {key!r}{did_you_mean(str(key), known)}' for key in value if key not in known]
+    if problems:
+        raise ConfigError(f"{where}: {'; '.join(problems)}. A provider's own settings go into provider_options")
+    try:
+        return convert(dict(value), GenerationConfig)
+    except ValidationError as error:
+        raise ConfigError(f'{where}: {error}') from error

@@ -1,0 +1,88 @@
+"""What a hook is given: frozen, complete, changed by copying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lamella.core.model import Model
+from lamella.core.tools import Tool
+from lamella.types import Data, Message, ModelRequest, ModelResponse, ToolRequest, ToolRequestPart
+
+
+class Channel:
+    """The engine's own: where a coroutine hook hands parts to the reader of a stream. Carried along, never looked into.
+
+    `stepping` is true while that reader's own step runs the hook: parts of calls made from other tasks are not handed on.
+    `seen` is the last answer whose parts were handed on; `handed`, whether content of it was.
+    """
+
+    __slots__ = ('handed', 'seen', 'stepping')
+
+    def __init__(self) -> None:
+        self.stepping = False
+        self.handed = False
+        self.seen: ModelResponse | None = None
+
+
+class ModelHookParams(Data, frozen=True):
+    """One model call. Hand on `params.replace(model=other)` to ask another model.
+
+    `attempt` counts from 1. `continues` says that the call goes on from text that has already reached the reader (the text
+    is in the request): without it, a call after the first text is refused.
+    """
+
+    request: ModelRequest
+    model: Model
+    attempt: int = 1
+    continues: bool = False
+    channel: Channel | None = None
+
+
+class Approval(Data, frozen=True):
+    """A decision to run one interrupted tool call, given in the call's own arguments and never read from a message.
+
+    Bound to the request's id and to the digest of its exact input; used once.
+    """
+
+    ref: str
+    digest: str
+    metadata: Mapping[str, Any] = {}
+
+
+class ToolHookParams(Data, frozen=True):
+    """One tool execution. `approval` is set when a person or a program resumed this very call.
+
+    The metadata of `tool_request_part` is the approval's: what messages claim is left out.
+    """
+
+    tool_request_part: ToolRequestPart
+    tool: Tool
+    approval: Approval | None = None
+    attempt: int = 1
+
+    @property
+    def tool_request(self) -> ToolRequest:
+        return self.tool_request_part.tool_request
+
+
+class GenerateHookParams(Data, frozen=True):
+    """One turn: a model call and the tools it asks for. `iteration` counts turns from 0."""
+
+    request: ModelRequest
+    model: Model
+    iteration: int = 0
+    channel: Channel | None = None
+
+
+class RunHookParams(Data, frozen=True):
+    """One run, as the caller asked for it. `messages` are what the run starts with."""
+
+    request: ModelRequest
+    model: Model
+    max_turns: int
+    channel: Channel | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.request.messages

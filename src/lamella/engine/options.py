@@ -1,0 +1,48 @@
+"""What a call may say: the keywords of `generate`, once for all doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from lamella.core.middleware import BaseMiddleware
+from lamella.core.model import Model
+from lamella.core.models import ModelRef
+from lamella.core.stack import Stack
+from lamella.core.timeouts import Timeouts
+from lamella.core.tools import Tool
+from lamella.engine.interrupts import ToolAnswer, ToolRestart
+from lamella.types import GenerationConfig, MessageLike, Part, ToolChoice
+
+
+class GenerateOptions(TypedDict, total=False):
+    """The keywords of `generate` and `generate_stream`.
+
+    `model` is a name (`provider/model`), a model, a `ModelRef` or a function; the app's own when left out. `prompt` is added
+    to `messages` as a user message, `system` in front; neither is a template. `tools` are functions, `Tool`s or registered
+    names; `tool_choice` is `auto`, `none`, `required` or a tool's name. `output_schema` is a type or a JSON Schema and makes
+    `response.output`. `use` are the layers of this call, the first outermost. `context` holds values for layers and tools.
+    `max_turns` bounds model calls; `timeout_s` is seconds for the whole run, or `Timeouts(total_s, first_content_s, idle_s)`.
+    `resume_restart` and `resume_respond` take decisions on `response.interrupts`. `provider_options` maps a provider's name to
+    its own options.
+    """
+
+    model: str | Model | ModelRef | Callable[..., Any] | None
+    prompt: str | Part | Sequence[str | Part] | None
+    system: str | None
+    messages: Sequence[MessageLike] | None
+    tools: Sequence[Callable[..., Any] | Tool | str] | None
+    tool_choice: str | ToolChoice | None
+    config: GenerationConfig | Mapping[str, Any] | None
+    output_schema: Any
+    output_format: Literal['json', 'text'] | None
+    use: Sequence[BaseMiddleware[Any] | Stack] | None
+    context: Mapping[str, Any] | None
+    max_turns: int | None
+    timeout_s: float | Timeouts | None
+    resume_restart: Sequence[ToolRestart | ToolAnswer] | None
+    resume_respond: Sequence[ToolAnswer | ToolRestart] | None
+    provider_options: Mapping[str, Mapping[str, Any]] | None
+
+
+OPTIONS = frozenset(GenerateOptions.__annotations__)

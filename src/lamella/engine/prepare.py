@@ -1,0 +1,226 @@
+"""From what a caller said to a run that can start: everything is checked here, before the first model call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.models import to_config
+from lamella.core.stack import Stack
+from lamella.core.timeouts import Timeouts
+from lamella.core.tools import Tool
+from lamella.engine.interrupts import UsedDecisions, check_decisions
+from lamella.engine.options import OPTIONS
+from lamella.engine.output import OutputShape, ask_in_words, output_shape
+from lamella.engine.registry import Registry
+from lamella.engine.run import Run
+from lamella.engine.tools import tool_table
+from lamella.types import (
+    ConfigError,
+    Message,
+    ModelRequest,
+    TextPart,
+    ToolChoice,
+    did_you_mean,
+    to_messages,
+    to_parts,
+)
+
+Ctx = GenerateMiddlewareContext
+_CHOICES: tuple[Literal['auto', 'none', 'required'], ...] = ('auto', 'none', 'required')
+_KEPT = 256
+_NO_TOOLS: Mapping[str, Tool] = {}
+_SIMPLE = frozenset(('model', 'prompt', 'messages', 'system', 'use', 'context'))
+
+
+class Stacks:
+    """The app's layers with each call's own, folded once for each list of instances. Keeps the latest 256."""
+
+    def __init__(self, app: Stack) -> None:
+        self._app = app
+        self._kept: dict[tuple[int, ...], Stack] = {}
+
+    def of(self, use: Any) -> Stack:
+        if not use:
+            return self._app if use is None or isinstance(use, (list, tuple, Stack)) else Stack(use)
+        key = tuple(map(id, use)) if isinstance(use, (list, tuple)) else ()
+        stack = self._kept.get(key)
+        if stack is None:
+            stack = Stack((*self._app.layers, *Stack(use).layers))
+            if key and not any(isinstance(layer, Stack) for layer in use):
+                self._keep(key, stack)
+        return stack
+
+    def _keep(self, key: tuple[int, ...], stack: Stack) -> None:
+        if len(self._kept) >= _KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = stack  # the stack holds the layers, so their ids stay theirs
+
+
+class App(Protocol):
+    """What is needed of the app."""
+
+    registry: Registry
+    stack: Stack
+    stacks: Stacks
+    used_decisions: UsedDecisions
+    max_turns: int
+    max_parallel_tools: int
+    clock: Any
+    random: Any
+    sinks: Any
+
+    def resolve_model(self, model: Any) -> Any: ...
+    def default(self) -> Any: ...
+
+
+def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[Run, Ctx]:
+    """A run and its context. Raises ConfigError or UnknownNameError for anything that cannot work."""
+    simple = options.keys() <= _SIMPLE
+    if not simple:
+        _refuse_unknown(options)
+    get = options.get
+    wanted, use, context = get('model'), get('use'), get('context')
+    model = app.default() if wanted is None else app.registry.model(wanted)
+    stack = app.stack if use is None else app.stacks.of(use)
+    if context is not None and not isinstance(context, Mapping):
+        raise ConfigError(f'context is a {type(context).__name__}: give a dict')
+    ctx = GenerateMiddlewareContext(app, context, app.clock, app.random, None, streaming, app.sinks)
+    tools = _tools(app, get('tools'), stack, ctx) if 'tools' in options or 'tools' in stack.hooks else _NO_TOOLS
+    request = ModelRequest(_messages(options))
+    run = ctx.run = Run(request, model, stack, tools, app.max_turns, app.max_parallel_tools)
+    if tools or not simple:
+        _settle(app, run, ctx, options)
+    return run, ctx
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    if unknown := options.keys() - OPTIONS:
+        name = min(unknown)
+        raise ConfigError(f'generate has no option {name!r}{did_you_mean(name, sorted(OPTIONS))}')
+
+
+def prepare_request(
+    app: App, request: Any, model: Any, use: Any, context: Mapping[str, Any] | None, *, streaming: bool
+) -> tuple[Run, Ctx]:
+    """A run of one request as it is: one model call through the layers, its tool requests handed back and not run."""
+    if not isinstance(request, ModelRequest):
+        raise ConfigError(f'request is a {type(request).__name__}: give a ModelRequest')
+    stack = app.stack if use is None else app.stacks.of(use)
+    ctx = GenerateMiddlewareContext(app, context, app.clock, app.random, None, streaming, app.sinks)
+    wanted = app.default() if model is None else app.registry.model(model)
+    run = ctx.run = Run(request, wanted, stack, _NO_TOOLS, 1, app.max_parallel_tools)
+    run.runs_tools = False
+    return run, ctx
+
+
+def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
+    """The rest of the options, which most calls do without."""
+    get = options.get
+    if get('max_turns') is not None:
+        run.max_turns = positive('max_turns', get('max_turns'))
+    run.shape = output_shape(get('output_schema'), get('output_format'))
+    request = _settings(run.request, options, run.tools, run.shape)
+    run.request = ask_in_words(request, run.model)
+    timeouts = ctx.timeouts = _timeouts(get('timeout_s'))
+    if timeouts is not None and timeouts.total_s is not None:
+        ctx.deadline = ctx.clock.now() + timeouts.total_s
+    decisions = (*_listed(get('resume_restart'), 'resume_restart'), *_listed(get('resume_respond'), 'resume_respond'))
+    if decisions:
+        run.decisions = decisions
+        run.pending = check_decisions(decisions, request.messages, app.used_decisions)
+
+
+def _settings(
+    request: ModelRequest, options: Mapping[str, Any], tools: Mapping[str, Tool], shape: OutputShape | None
+) -> ModelRequest:
+    get = options.get
+    return request.replace(
+        config=to_config(get('config')),
+        tools=tuple([tool.definition for tool in tools.values()]),
+        tool_choice=_tool_choice(get('tool_choice'), tools),
+        output=shape.spec if shape is not None else None,
+        provider_options=_provider_options(get('provider_options')),
+    )
+
+
+def _messages(options: Mapping[str, Any]) -> tuple[Message, ...]:
+    get = options.get
+    given, prompt, system = get('messages'), get('prompt'), get('system')
+    messages = to_messages(given) if given else ()
+    if prompt is not None:
+        parts = (TextPart(prompt),) if type(prompt) is str else to_parts(prompt, 'prompt')
+        messages = (*messages, Message('user', parts))
+    if system is not None:
+        messages = _with_system(messages, system)
+    if not messages:
+        raise ConfigError('nothing to ask: give prompt= or messages=')
+    return messages
+
+
+def _with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
+    """The system message in front; not twice when the messages of an earlier answer already begin with it."""
+    if not isinstance(system, str):
+        raise ConfigError(f'system is a {type(system).__name__}: give a string')
+    first = Message.system(system)
+    return messages if messages and messages[0] == first else (first, *messages)
+
+
+def _tools(app: App, given: Any, stack: Stack, ctx: Ctx) -> dict[str, Tool]:
+    if given is not None and (isinstance(given, (str, Tool)) or not isinstance(given, Sequence)):
+        raise ConfigError(f'tools= takes a list of functions, Tools or names, not {type(given).__name__}')
+    tools = [app.registry.tool(wanted) for wanted in given or ()]
+    origins = ['tools='] * len(tools)
+    for layer in stack.layers:
+        if 'tools' in layer._hooks:
+            added = [app.registry.tool(wanted) for wanted in layer.tools(ctx)]
+            tools += added
+            origins += [layer.name] * len(added)
+    return tool_table(tools, origins) if tools else {}
+
+
+def _tool_choice(given: Any, tools: Mapping[str, Tool]) -> ToolChoice | None:
+    if given is None or isinstance(given, ToolChoice):
+        return given
+    for choice in _CHOICES:
+        if given == choice:
+            return ToolChoice(choice)
+    if isinstance(given, str) and given in tools:
+        return ToolChoice('tool', given)
+    raise ConfigError(f'tool_choice={given!r}{did_you_mean(str(given), [*_CHOICES, *tools])}')
+
+
+def _timeouts(given: Any) -> Timeouts | None:
+    if given is None or isinstance(given, Timeouts):
+        return given
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
+        raise ConfigError(f'timeout_s={given!r}: give a number of seconds above 0, or Timeouts(…)')
+    return Timeouts(total_s=given)
+
+
+def positive(field: str, given: Any) -> int:
+    """A whole number of at least 1. Raises ConfigError."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(f'{field}={given!r}: give a whole number of at least 1')
+    return given
+
+
+def _listed(given: Any, field: str) -> Sequence[Any]:
+    if given is None or (isinstance(given, Sequence) and not isinstance(given, str)):
+        return given or ()
+    raise ConfigError(f'{field} is {given!r}: give a list of decisions, such as [restart_tool(interrupt)]')
+
+
+def _mapping(given: Any, field: str) -> Mapping[str, Any] | None:
+    if given is None or isinstance(given, Mapping):
+        return given
+    raise ConfigError(f'{field} is a {type(given).__name__}: give a dict')
+
+
+def _provider_options(given: Any) -> Mapping[str, Mapping[str, Any]]:
+    options = _mapping(given, 'provider_options') or {}
+    for provider, values in options.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"provider_options[{provider!r}] is {values!r}: give a dict of that provider's options")
+    return options

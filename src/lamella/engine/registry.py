@@ -1,0 +1,120 @@
+"""What an app knows by name: models, tools, layers and flows. Unknown names are answered with the nearest known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lamella.core.functional import check_name
+from lamella.core.middleware import BaseMiddleware
+from lamella.core.model import Model
+from lamella.core.models import ConfiguredModel, FunctionModel, ModelRef, to_config
+from lamella.core.plugin import Plugin
+from lamella.core.tools import Tool, tool_of
+from lamella.types import ConfigError, UnknownNameError
+
+
+class Registry:
+    """Names and what they stand for, in one app."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.models: dict[str, Model] = {}
+        self.tools: dict[str, Tool] = {}
+        self.flows: dict[str, Any] = {}
+        self.layers: dict[str, type[BaseMiddleware[Any]]] = {}
+        self.plugins: dict[str, Plugin] = {}
+        self._resolved: dict[str, Model] = {}
+        self._function_tools: WeakKeyDictionary[Callable[..., Any], Tool] = WeakKeyDictionary()
+        self._function_models: WeakKeyDictionary[Callable[..., Any], Model] = WeakKeyDictionary()
+        for plugin in plugins:
+            self._add_plugin(plugin)
+
+    def _add_plugin(self, plugin: Any) -> None:
+        if not isinstance(plugin, Plugin):
+            what = plugin.__name__ if isinstance(plugin, type) else repr(plugin)
+            raise ConfigError(f'plugins= takes Plugin instances, such as OpenAI(), not {what}')
+        if plugin.name in self.plugins:
+            raise ConfigError(f'two plugins are named {plugin.name!r}: give one of them another name=')
+        self.plugins[plugin.name] = plugin
+        for name, layer in plugin.middleware().items():
+            self.add_layer(name, layer)
+
+    def add_layer(self, name: str, layer: Any) -> None:
+        if not (isinstance(layer, type) and issubclass(layer, BaseMiddleware)):
+            raise ConfigError(f'middleware {name!r} is {layer!r}: register a subclass of BaseMiddleware')
+        self.layers[check_name(name)] = layer
+
+    def layer(self, name: str) -> type[BaseMiddleware[Any]]:
+        """A registered layer class. Raises UnknownNameError."""
+        if name not in self.layers:
+            raise UnknownNameError(
+                'middleware', name, sorted(self.layers), 'Register layers with plugins=[Middleware()]'
+            )
+        return self.layers[name]
+
+    def add_model(self, name: str, model: Model) -> None:
+        if name in self.models:
+            raise ConfigError(f'a model named {name!r} is already registered')
+        self.models[name] = model
+        self._resolved.pop(name, None)
+
+    def model(self, wanted: Any) -> Model:
+        """A model from a name, a `ModelRef`, a function or a model. Raises UnknownNameError or ConfigError."""
+        if isinstance(wanted, str):
+            found = self._resolved.get(wanted)
+            return self._by_name(wanted) if found is None else found
+        if isinstance(wanted, Model):
+            return wanted
+        if isinstance(wanted, ModelRef):
+            return ConfiguredModel(self.model(wanted.name), to_config(wanted.config), wanted.provider_options)
+        if callable(wanted) and not isinstance(wanted, type):
+            if wanted not in self._function_models:
+                self._function_models[wanted] = FunctionModel(wanted)
+            return self._function_models[wanted]
+        raise ConfigError(f"model={wanted!r}: give a name such as 'openai/gpt-5', a Model, a ModelRef or a function")
+
+    def _by_name(self, name: str) -> Model:
+        model = self.models.get(name)
+        if model is None:
+            provider, slash, short = name.partition('/')
+            plugin = self.plugins.get(provider)
+            model = plugin.model(short) if plugin is not None and slash else None
+        if model is None:
+            raise UnknownNameError('model', name, self._known_models(name), self._model_hint(name))
+        self._resolved[name] = model
+        return model
+
+    def _known_models(self, name: str) -> list[str]:
+        known = [f'{plugin.name}/{model}' for plugin in self.plugins.values() for model in plugin.known_models()]
+        short = name.partition('/')[2]
+        return [*self.models, *known, *(f'{provider}/{short}' for provider in self._providers() if short)]
+
+    def _providers(self) -> list[str]:
+        """The plugins that have models."""
+        return [name for name, plugin in self.plugins.items() if type(plugin).model is not Plugin.model]
+
+    def _model_hint(self, name: str) -> str:
+        providers = ', '.join(sorted(f'{name}/…' for name in self._providers())) or 'none'
+        return f'Providers of this app: {providers}; registered models: {", ".join(sorted(self.models)) or "none"}'
+
+    def tool(self, wanted: Any) -> Tool:
+        """A tool from a `Tool`, a function or a registered name."""
+        if isinstance(wanted, Tool):
+            return wanted
+        if isinstance(wanted, str):
+            if wanted not in self.tools:
+                raise UnknownNameError('tool', wanted, sorted(self.tools), 'Register tools with @ai.tool()')
+            return self.tools[wanted]
+        try:
+            found = self._function_tools.get(wanted)
+        except TypeError:  # bound methods and partials of unhashable things
+            return tool_of(wanted)
+        if found is None:
+            found = tool_of(wanted)
+            self.remember(wanted, found)
+        return found
+
+    def remember(self, function: Any, tool: Tool) -> None:
+        """Keep the tool made of a function for as long as the function lives."""
+        self._function_tools[function] = tool
