@@ -1,0 +1,1 @@
+"""The parts of the codec for OpenAI's Responses API."""
