@@ -1,0 +1,32 @@
+"""The `Middleware` plugin: registers the whole catalog by name. The layers can be imported from here too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lamella.middleware as catalog
+from lamella.core.middleware import BaseMiddleware, snake_case
+from lamella.core.plugin import Plugin
+from lamella.middleware import *  # noqa: F403 - every name of the catalog, without a second list of them
+
+__all__ = ['Middleware']
+__all__ += catalog.__all__
+
+
+class Middleware(Plugin):
+    """Makes every layer of the catalog known by name (`retry`, `tool_approval` …), for chains in files and for tools.
+
+    `use=[…]` takes instances, registered or not.
+    """
+
+    name = 'middleware'
+
+    def middleware(self) -> Mapping[str, type[Any]]:
+        exported = {snake_case(name): getattr(catalog, name) for name in catalog.__all__}
+        return {name: layer for name, layer in exported.items() if is_layer(layer)}
+
+
+def is_layer(exported: object) -> bool:
+    """Whether this is a class of the catalog, and not the contract that it is written against."""
+    return isinstance(exported, type) and issubclass(exported, BaseMiddleware) and exported is not BaseMiddleware

@@ -1,0 +1,74 @@
+"""OpenAI and every server that is compatible with it, over Chat Completions or the Responses API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import quote_plus
+
+from lamella.core.model import Model, ModelInfo
+from lamella.core.plugin import Plugin
+from lamella.plugins._http import AiohttpTransport, HttpSettings, Transport
+from lamella.plugins._wire_model import Target, WireModel, checked_url, credential, joined
+from lamella.types import ConfigError
+from lamella.wire.codec import Codec
+from lamella.wire.openai_chat import OpenAIChatCodec
+from lamella.wire.openai_responses import OpenAIResponsesCodec
+
+Api = Literal['chat', 'responses']
+_PATHS: dict[str, str] = {'chat': '/chat/completions', 'responses': '/responses'}
+_NATIVE = ModelInfo(structured_output='native')
+
+
+class OpenAI(Plugin):
+    """Models named `openai/…`, or `name/…` for a second, compatible provider (`OpenAI(name='groq', base_url=…)`).
+
+    The key is `api_key`, or OPENAI_API_KEY, read when a model is first used; the address is `base_url`, or OPENAI_BASE_URL.
+    Azure: `base_url='https://….openai.azure.com/openai/v1'`, `headers={'api-key': …}`, `query={'api-version': …}`. `headers`
+    and `query` are added to every call. `http` holds timeouts, proxy and TLS. `codec` is for servers with ways of their own.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        name: str = 'openai',
+        api: Api = 'chat',
+        organization: str | None = None,
+        project: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        http: HttpSettings | None = None,
+        codec: Codec | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if api not in _PATHS:
+            raise ConfigError(f"api={api!r}: use 'chat' or 'responses'")
+        self.name, self._api_key, self._api = name, api_key, api
+        self._base_url = None if base_url is None else checked_url(base_url)
+        named = {'OpenAI-Organization': organization, 'OpenAI-Project': project}
+        self._headers = {**{key: value for key, value in named.items() if value}, **(headers or {})}
+        self._query = {key: quote_plus(value) for key, value in (query or {}).items()}
+        self._codec = codec or (OpenAIChatCodec(name) if api == 'chat' else OpenAIResponsesCodec())
+        self._transport = transport or AiohttpTransport(http or HttpSettings())
+
+    def __repr__(self) -> str:
+        return f'OpenAI(name={self.name!r}, api={self._api!r}, base_url={self._base_url!r})'
+
+    def model(self, name: str) -> Model:
+        return WireModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE)
+
+    async def _aim(self, model: str, stream: bool) -> Target:
+        base_url = self._base_url or checked_url(
+            os.environ.get('OPENAI_BASE_URL') or 'https://api.openai.com/v1', 'OPENAI_BASE_URL'
+        )
+        headers = {'Content-Type': 'application/json', 'Accept': 'text/event-stream' if stream else 'application/json'}
+        if not {'api-key', 'authorization'} & {key.lower() for key in self._headers}:
+            key = credential(self._api_key, ('OPENAI_API_KEY',), 'OpenAI', base_url)
+            headers |= {'Authorization': f'Bearer {key}'} if key else {}
+        return Target(joined(base_url + _PATHS[self._api], self._query), {**headers, **self._headers})
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
