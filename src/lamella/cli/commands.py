@@ -1,0 +1,72 @@
+"""The commands, each loaded when it is called: the start of one does not pay for the others."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib import metadata
+
+import click
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A command's place (`module:name`), its line in the help, and the extra that has what it needs."""
+
+    place: str
+    help: str
+    extra: str
+
+
+COMMANDS = {
+    'sim': Lazy('lamella.cli.sim:sim', 'Run the simulator: a local provider with faults on a schedule.', 'sim'),
+    'version': Lazy('lamella.cli.commands:version', 'Print the version.', 'cli'),
+}
+
+
+class Commands(click.Group):
+    """A group whose help and choice of commands come from the table, without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = COMMANDS.get(cmd_name)
+        return None if lazy is None else load(cmd_name, lazy)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section('Commands'):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+
+
+def load(name: str, lazy: Lazy) -> click.Command:
+    """Raises ClickException when an optional package is missing, with the command that installs it."""
+    module, _, attribute = lazy.place.partition(':')
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or '').partition('.')[0] == 'lamella':
+            raise
+        needed = f"`lamella {name}` needs {error.name}: pip install 'lamella[{lazy.extra}]'"
+        raise click.ClickException(needed) from error
+    if not isinstance(found, click.Command):
+        raise TypeError(f'{lazy.place} is {found!r}: a command must be a click command')
+    return found
+
+
+@click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
+def lamella() -> None:
+    """Thin layers around every model call and every tool call."""
+
+
+@click.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(installed_version())
+
+
+def installed_version() -> str:
+    try:
+        return metadata.version('lamella')
+    except metadata.PackageNotFoundError:
+        return 'unknown (not installed as a package)'

@@ -1,0 +1,78 @@
+"""The one table of paths: which protocol, and what to do. A further protocol is a few more lines here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from lamella.simulator.exchange import Exchange, generate
+from lamella.simulator.listings import count_tokens, list_models, one_model
+from lamella.simulator.protocols import ANTHROPIC, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES, Protocol
+from lamella.types import LamellaError, did_you_mean
+
+Act = Callable[[Exchange, bytes], Awaitable[web.StreamResponse]]
+
+whole_or_stream: Act = partial(generate, stream=False)
+always_stream: Act = partial(generate, stream=True)
+
+
+@dataclass(frozen=True)
+class Route:
+    """`path` is aiohttp's pattern. OpenAI's paths are served with and without `/v1`, as its clients' base URLs have it."""
+
+    method: str
+    path: str
+    protocol: Protocol
+    act: Act
+
+
+ROUTES = (
+    *(
+        route
+        for prefix in ('/v1', '')
+        for route in (
+            Route('POST', f'{prefix}/chat/completions', OPENAI_CHAT, whole_or_stream),
+            Route('POST', f'{prefix}/responses', OPENAI_RESPONSES, whole_or_stream),
+            Route('GET', f'{prefix}/models', OPENAI_CHAT, list_models),
+            Route('GET', f'{prefix}/models/{{model:.+}}', OPENAI_CHAT, one_model),
+        )
+    ),
+    Route('POST', '/v1/messages', ANTHROPIC, whole_or_stream),
+    Route('POST', '/v1/messages/count_tokens', ANTHROPIC, count_tokens),
+    *(
+        route
+        for prefix in ('/v1beta', '/v1')
+        for route in (
+            Route('POST', f'{prefix}/models/{{model:[^:]+}}:generateContent', GEMINI, whole_or_stream),
+            Route('POST', f'{prefix}/models/{{model:[^:]+}}:streamGenerateContent', GEMINI, always_stream),
+            Route('POST', f'{prefix}/models/{{model:[^:]+}}:countTokens', GEMINI, count_tokens),
+        )
+    ),
+    Route('GET', '/v1beta/models', GEMINI, list_models),
+    Route('GET', '/v1beta/models/{model:[^:]+}', GEMINI, one_model),
+)
+
+
+def protocol_of(request: web.Request, route: Route | None) -> Protocol:
+    """The vendors share the paths of models: headers that only their own clients send tell them apart."""
+    if route is not None and route.protocol is not OPENAI_CHAT:
+        return route.protocol
+    if 'anthropic-version' in request.headers or request.path.startswith('/v1/messages'):
+        return ANTHROPIC
+    if request.path.startswith('/v1beta') or request.headers.keys() & {'x-goog-api-key', 'x-goog-api-client'}:
+        return GEMINI
+    return OPENAI_CHAT
+
+
+async def unknown_path(exchange: Exchange, body: bytes) -> web.StreamResponse:
+    """Raises NOT_FOUND with the paths there are."""
+    asked = f'{exchange.request.method} {exchange.request.path}'
+    known = [f'{route.method} {route.path}' for route in ROUTES]
+    raise LamellaError(
+        'NOT_FOUND',
+        f'the simulator does not serve {asked}{did_you_mean(asked, known)}',
+        details={'code': 'unknown_url'},
+    )
