@@ -8,12 +8,23 @@ from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookPara
 from lamella.core.stack import Stack
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
+from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
+from lamella.middleware.shaping.default_instructions import DefaultInstructions
+from lamella.middleware.shaping.default_settings import DefaultSettings
+from lamella.middleware.shaping.extract_json import ExtractJson
+from lamella.middleware.shaping.extract_reasoning import ExtractReasoning
+from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
 
 __all__ = [
+    'AddToolInputExamples',
     'BaseMiddleware',
     'ConsoleLogger',
+    'DefaultInstructions',
+    'DefaultSettings',
+    'ExtractJson',
+    'ExtractReasoning',
     'Fallback',
     'GenerateHookParams',
     'GenerateMiddlewareContext',
@@ -21,6 +32,7 @@ __all__ = [
     'ModelHookParams',
     'Retry',
     'RunHookParams',
+    'SimulateStreaming',
     'Stack',
     'ToolApproval',
     'ToolHookParams',

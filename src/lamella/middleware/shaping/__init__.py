@@ -1,0 +1,1 @@
+"""Layers that change what is asked and how the answer looks."""

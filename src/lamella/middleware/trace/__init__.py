@@ -1,0 +1,1 @@
+"""Layers that tell what happened and never touch the call."""
