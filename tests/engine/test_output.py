@@ -8,8 +8,9 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from lamella import Lamella
+from lamella import Lamella, wrap_language_model
 from lamella.core.model import ModelInfo
+from lamella.middleware import BaseMiddleware
 from lamella.testing import FakeClock, ScriptedModel
 from lamella.types import ConfigError, Finished, OutputError, ReasoningDelta, TextDelta, ToolRequest, Usage
 from tests.engine.kit import app, both, read, scripted
@@ -158,7 +159,8 @@ async def test_a_model_without_it_is_asked_in_words(system) -> None:
     response = await ai.generate(prompt='x {{y}}', system=system, output_schema=Summary)
     request = model.requests[0]
     assert [message.role for message in request.messages] == ['system', 'user']
-    assert json.dumps(Summary.model_json_schema(), ensure_ascii=False) in request.messages[0].text
+    schema = request.messages[0].text.partition('JSON Schema:\n')[2]
+    assert json.loads(schema) == Summary.model_json_schema()
     assert request.messages[0].text.startswith(system or 'Answer with one JSON value')
     assert request.messages[1].text == 'x {{y}}'
     assert response.output == Summary(bullets=[], sentiment='good')
@@ -175,9 +177,22 @@ async def test_going_on_with_the_messages_of_an_answer_says_the_instructions_onc
     ai = Lamella(model=model)
     response = await ai.generate(prompt='x', output_schema=list[int])
     await ai.generate(prompt='y', messages=response.messages, output_schema=list[int])
+    assert [message.role for message in response.messages] == ['user', 'assistant']
     system = [message for message in model.requests[1].messages if message.role == 'system']
     assert len(system) == 1
     assert system[0].text.count('Answer with one JSON value') == 1
+
+
+async def test_a_layer_that_asks_another_model_has_it_asked_in_its_own_way() -> None:
+    other = ScriptedModel(['[1]'], name='other/one', info=ModelInfo(), repeat=True)
+
+    class Redirects(BaseMiddleware):
+        async def wrap_model(self, params, ctx, next_fn):
+            return await next_fn(params.replace(model=wrap_language_model(model=other, middleware=[])), ctx)
+
+    response = await both(lambda: app('never'), prompt='x', output_schema=list[int], use=[Redirects()])
+    assert response.output == [1]
+    assert [message.text.count('Answer with one JSON value') for message in other.requests[0].messages] == [1, 0]
 
 
 @pytest.mark.parametrize('schema', ['Summary', 5, [Summary], Summary(bullets=[], sentiment='good'), object(), lambda: 1], ids=repr)

@@ -201,7 +201,7 @@ async def test_a_model_that_answers_with_nonsense_is_one_clear_error(answer) -> 
     for door in (ai.generate, lambda **o: read(ai, **o)):
         with pytest.raises(LamellaError, match=rf'model answered with {type(answer).__name__}') as caught:
             await door(prompt='hi')
-        assert caught.value.status == 'INTERNAL'
+        assert caught.value.status == 'FAILED_PRECONDITION'
 
 
 @pytest.mark.parametrize('part', NONSENSE, ids=repr)
@@ -215,7 +215,7 @@ async def test_a_model_that_yields_nonsense_is_one_clear_error(part) -> None:
         for door in (ai.generate, lambda **o: read(ai, **o)):
             with pytest.raises(LamellaError, match=rf'model answered with {type(part).__name__}') as caught:
                 await door(prompt='hi')
-            assert caught.value.status == 'INTERNAL'
+            assert caught.value.status == 'FAILED_PRECONDITION'
 
 
 async def test_a_model_function_may_give_the_response_of_another_run() -> None:
@@ -239,7 +239,7 @@ async def test_a_layer_that_returns_nonsense_is_one_clear_error(hook, answer) ->
     for door in (app('x').generate, lambda **o: read(app('x'), **o)):
         with pytest.raises(LamellaError, match=f'returned {type(answer).__name__}') as caught:
             await door(prompt='hi', use=[layer])
-        assert caught.value.status == 'INTERNAL'
+        assert caught.value.status == 'FAILED_PRECONDITION'
         assert hook in str(caught.value)
 
 
@@ -253,7 +253,7 @@ async def test_a_layer_that_yields_nonsense_is_one_clear_error() -> None:
     for door in (app('x').generate, lambda **o: read(app('x'), **o)):
         with pytest.raises(LamellaError, match='str') as caught:
             await door(prompt='hi', use=[Yields()])
-        assert caught.value.status == 'INTERNAL'
+        assert caught.value.status == 'FAILED_PRECONDITION'
 
 
 async def test_transform_params_that_returns_nothing_is_one_clear_error() -> None:
@@ -264,7 +264,7 @@ async def test_transform_params_that_returns_nothing_is_one_clear_error() -> Non
     for door in (app('x').generate, lambda **o: read(app('x'), **o)):
         with pytest.raises(LamellaError, match='transform_params') as caught:
             await door(prompt='hi', use=[Forgets()])
-        assert caught.value.status == 'INTERNAL'
+        assert caught.value.status == 'FAILED_PRECONDITION'
 
 
 async def test_a_bug_in_a_layer_passes_as_it_is() -> None:

@@ -220,10 +220,10 @@ def can_end(answer: ModelResponse, seen: ModelResponse) -> bool:
 
 
 def answer_of(response: Any, hook: str = 'wrap_model') -> ModelResponse:
-    """The response itself. Raises INTERNAL when a layer returned something else from this hook."""
+    """The response itself. Raises FAILED_PRECONDITION when a layer returned something else from this hook."""
     if isinstance(response, ModelResponse):
         return response
     raise LamellaError(
-        'INTERNAL',
+        'FAILED_PRECONDITION',
         f'a layer returned {type(response).__name__}: {hook} must return the response that next_fn gave it, or one of its own',
     )

@@ -8,11 +8,13 @@ from typing import Any
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import ModelHookParams
 from lamella.core.timeouts import watched
+from lamella.core.wording import ask_in_words
 from lamella.types import (
     STREAM_PARTS,
     Finished,
     LamellaError,
     Message,
+    ModelRequest,
     ModelResponse,
     ResponseStarted,
     StreamPart,
@@ -25,12 +27,12 @@ Ctx = GenerateMiddlewareContext
 
 
 async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
-    """Ask the model. Raises what the model raises; INTERNAL when it answers with something that is no response."""
+    """Ask the model. Raises what the model raises; FAILED_PRECONDITION when it answers with something that is no response."""
     model, started = params.model, ctx.clock.now()
     if ctx.sinks and not model.layered:
         ctx.emit('model.start', model=model.name, attempt=params.attempt)
     try:
-        response = await model.generate(params.request, ctx)
+        response = await model.generate(_said(params), ctx)
     except LamellaError as error:
         ctx.record_failure(model.name, error, started)
         raise
@@ -47,6 +49,13 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     return response
 
 
+def _said(params: ModelHookParams) -> ModelRequest:
+    """The request as this model needs to hear it."""
+    if params.request.output is None or params.model.layered:
+        return params.request
+    return ask_in_words(params.request, params.model)
+
+
 Transform = Callable[[ModelHookParams, Ctx], Awaitable[ModelHookParams]]
 
 
@@ -61,7 +70,7 @@ async def stream_model(
         raise _already_said(model.name, ctx)
     if ctx.sinks and not model.layered:
         ctx.emit('model.start', model=model.name, attempt=params.attempt)
-    source = model.stream(params.request, ctx)
+    source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
     opening, begun = ResponseStarted(model.name), False
     part: Any
@@ -112,11 +121,11 @@ async def close(parts: AsyncIterator[Any]) -> None:
 
 
 def params_of(given: Any) -> ModelHookParams:
-    """What `transform_params` returned. Raises INTERNAL when that is something else."""
+    """What `transform_params` returned. Raises FAILED_PRECONDITION when that is something else."""
     if type(given) is ModelHookParams:
         return given
     raise LamellaError(
-        'INTERNAL',
+        'FAILED_PRECONDITION',
         f'a layer returned {type(given).__name__}: transform_params must return the params that it was given, or a copy',
     )
 
@@ -166,7 +175,7 @@ def _already_said(model: str, ctx: Ctx) -> LamellaError:
 def nonsense(model: str, answer: object) -> LamellaError:
     """The error for a model that answers with something that is no answer."""
     return LamellaError(
-        'INTERNAL',
+        'FAILED_PRECONDITION',
         f'{model} answered with {type(answer).__name__}: a model returns a ModelResponse (ModelResponse.text_of("…") for '
         'plain text) or yields stream parts',
     )

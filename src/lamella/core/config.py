@@ -73,5 +73,7 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, (Mapping, BaseModel)):
+        return f'a {type(value).__name__}'  # whose other fields are nobody's business
     text = repr(value)
     return text if len(text) <= 60 else f'{text[:57]}…'

@@ -76,7 +76,7 @@ class GenerateMiddlewareContext:
         self.attempts: list[Attempt] = []
         self._last_error: LamellaError | None = None
         self._opened: list[AsyncGenerator[StreamPart, None]] = []
-        self._states: dict[int, dict[str, Any]] | None = None
+        self._states: dict[int, tuple[object, dict[str, Any]]] | None = None
         self._run_id = ''
 
     @property
@@ -105,7 +105,8 @@ class GenerateMiddlewareContext:
         try:
             yield
         finally:
-            self.sinks = tuple(s for s in self.sinks if s is not sink)
+            before = max((n for n, other in enumerate(self.sinks) if other is sink), default=len(self.sinks))
+            self.sinks = self.sinks[:before] + self.sinks[before + 1 :]
 
     def record_failure(self, model: str, error: LamellaError, started: float) -> None:
         """Note a failed model call once, however many layers of models it passes through."""
@@ -132,7 +133,7 @@ class GenerateMiddlewareContext:
         """A dictionary that belongs to this layer and this run, empty at first."""
         if self._states is None:
             self._states = {}
-        return self._states.setdefault(id(owner), {})
+        return self._states.setdefault(id(owner), (owner, {}))[1]  # the owner is kept, so that its id stays its own
 
     def remaining_s(self) -> float | None:
         """Seconds until the deadline (negative when past), or `None` without one."""

@@ -30,10 +30,14 @@ class FunctionMiddleware(BaseMiddleware[BaseModel]):
     def __init__(self, name: str, config: Any, hooks: Hooks) -> None:
         self.config = config
         self.label = name
+        if not isinstance(hooks, Mapping):
+            raise ConfigError(f'{name}: its factory returned {type(hooks).__name__}: it must return a dict of hooks')
         known = [*_SHORT, *HOOKS]
         if unknown := [key for key in hooks if key not in known]:
             raise ConfigError(f'{name}: {unknown[0]!r} is not a hook{did_you_mean(unknown[0], known)}')
         named = {_SHORT.get(key, key): hook for key, hook in hooks.items()}
+        if len(named) < len(hooks):
+            raise ConfigError(f'{name}: the same hook is given twice, by its short and by its long name')
         body = {hook: staticmethod(function) for hook, function in named.items()}
         shape: type[BaseMiddleware[Any]] = type(name, (BaseMiddleware,), body)
         if shape._problems:

@@ -115,7 +115,7 @@ def _config_class(cls: type) -> type[BaseModel] | None:
 def _hook_problems(cls: type[BaseMiddleware[Any]]) -> list[str]:
     problems = [
         f'{name!r} is not a hook{did_you_mean(name, HOOKS)}'
-        for name, value in cls.__dict__.items()
+        for name, value in _members(cls).items()
         if _LOOKS_LIKE_A_HOOK.match(name) and name not in HOOKS and callable(value)
     ]
     problems += [problem for hook in sorted(cls._hooks) if (problem := _shape_problem(cls, hook))]
@@ -124,9 +124,20 @@ def _hook_problems(cls: type[BaseMiddleware[Any]]) -> list[str]:
     return problems
 
 
+def _members(cls: type[BaseMiddleware[Any]]) -> dict[str, Any]:
+    """What the class and its parents and mixins define beside the base."""
+    members: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        if owner not in BaseMiddleware.__mro__:
+            members.update(owner.__dict__)
+    return members
+
+
 def _shape_problem(cls: type[BaseMiddleware[Any]], hook: str) -> str | None:
     """Why this hook cannot work, or `None`. Decorated functions are judged by what they wrap."""
     declared = inspect.getattr_static(cls, hook)
+    if not callable(getattr(cls, hook)):
+        return f'{hook} is {declared!r}: a hook is a method'
     function = inspect.unwrap(getattr(cls, hook))
     bound = 0 if isinstance(declared, (staticmethod, classmethod)) else 1
     wanted = _ARGUMENTS.get(hook, 3)

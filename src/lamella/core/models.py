@@ -44,8 +44,11 @@ class FunctionModel(Model):
         self.name = str(name or getattr(function, '__name__', 'function'))
         self.info = info
         self._function = function
-        self._streams = inspect.isasyncgenfunction(function)
-        if not self._streams and not inspect.iscoroutinefunction(function):
+        if not callable(function):
+            raise ConfigError(f'a model is a name, a Model, a ModelRef or a function, not {function!r}')
+        called = (function, type(function).__call__)  # a function, a partial, or an object that is called
+        self._streams = any(map(inspect.isasyncgenfunction, called))
+        if not self._streams and not any(map(inspect.iscoroutinefunction, called)):
             raise ConfigError(
                 f'model {self.name!r}: write `async def` (returning a ModelResponse or yielding stream parts)'
             )
@@ -133,6 +136,7 @@ class ConfiguredModel(Model):
         self, model: Model, config: GenerationConfig, provider_options: Mapping[str, Mapping[str, Any]]
     ) -> None:
         self.name, self.info, self.inner = model.name, model.info, model
+        self.layered = model.layered
         self._config, self._options = config, provider_options
 
     @property
@@ -159,8 +163,10 @@ class WrappedModel(Model):
 
     def __init__(self, model: Any, stack: Stack, model_id: str | None = None, provider_id: str | None = None) -> None:
         self._given, self.stack = model, stack
-        inner = model.name if isinstance(model, Model) else str(model)
-        provider, _, short = inner.rpartition('/')
+        inner: str = model if isinstance(model, str) else model.name
+        provider, slash, short = inner.partition('/')
+        if not slash:
+            provider, short = '', inner
         self.name = '/'.join(filter(None, (provider_id or provider, model_id or short)))
         self.info = model.info if isinstance(model, Model) else ModelInfo()
 
@@ -170,7 +176,9 @@ class WrappedModel(Model):
     @property
     def option_keys(self) -> tuple[str, ...]:
         given = self._given
-        return given.option_keys if isinstance(given, Model) else (given.split('/', 1)[0],)
+        if isinstance(given, Model):
+            return given.option_keys
+        return ((given if isinstance(given, str) else given.name).split('/', 1)[0],)
 
     def _params(self, request: ModelRequest, ctx: Ctx) -> ModelHookParams:
         model = self._given if isinstance(self._given, Model) else ctx.ai.resolve_model(self._given)
@@ -189,7 +197,7 @@ class WrappedModel(Model):
 
 def wrap_language_model(
     *,
-    model: Model | str | Callable[..., Any],
+    model: Model | str | ModelRef | Callable[..., Any],
     middleware: BaseMiddleware[Any] | Iterable[BaseMiddleware[Any] | Stack],
     model_id: str | None = None,
     provider_id: str | None = None,
@@ -199,7 +207,7 @@ def wrap_language_model(
     A model given by name is looked up in the app that makes the call. Only the hooks around model calls apply: turns, runs
     and tools belong to the call.
     """
-    if not isinstance(model, (Model, str)):
+    if not isinstance(model, (Model, str, ModelRef)):
         model = FunctionModel(model)
     layers = [middleware] if isinstance(middleware, BaseMiddleware) else middleware
     return WrappedModel(model, Stack(layers), model_id, provider_id)

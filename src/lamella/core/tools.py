@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NotRequired, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
-from lamella.types import ConfigError, MediaPart, ToolDefinition, ToolError
+from lamella.types import ConfigError, Data, MediaPart, ToolDefinition, ToolError
 
 _PLAIN = (str, int, float, bool, type(None))
 _typed_dict: Any = TypedDict  # called with a name that is only known at run time
 
 
-@dataclass(frozen=True, slots=True)
-class ToolContext:
+class ToolContext(Data, frozen=True):
     """What a tool function that takes a second argument `ctx` is given.
 
     `context` holds the caller's per-call values; `resumed` the metadata of the decision that restarted this call, or
@@ -88,6 +87,12 @@ class Tool:
     def _spread(self, value: Any, ctx: ToolContext) -> Any:
         return self.run(**value, ctx=ctx) if self._takes_ctx else self.run(**value)
 
+    def _in_thread(self, value: Any, ctx: ToolContext) -> Any:
+        try:
+            return self._call(value, ctx)
+        except StopIteration as error:  # which no future can carry: the caller would wait for ever
+            raise RuntimeError(f'tool {self.name!r} raised StopIteration') from error
+
     def check_input(self, value: Any) -> Any:
         """The checked input. Raises ToolError with every problem, for the model to read."""
         if self._validate is None:
@@ -104,7 +109,7 @@ class Tool:
         if self._is_async:
             result = await self._call(checked, ctx)
         else:
-            result = await asyncio.to_thread(self._call, checked, ctx)
+            result = await asyncio.to_thread(self._in_thread, checked, ctx)
             if inspect.isawaitable(result):
                 result = await result
         return result if type(result) in _PLAIN else to_json(result, self.name)
@@ -146,19 +151,22 @@ def tool_of(function: Callable[..., Any] | Tool, name: str | None = None, descri
             adapter = TypeAdapter[Any](kind)
             return Tool(label, text, adapter.json_schema(), function, input_model=adapter, takes_ctx=takes_ctx)
     keywords = _input_model(label, hints, fields)
-    schema = keywords.json_schema()
-    schema.pop('title', None)
+    schema = _described(keywords.json_schema(), fields)
     return Tool(label, text, schema, function, input_model=keywords, takes_ctx=takes_ctx, spread=True)
 
 
 def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
+    """Type hints and parameters by name. What a partial has fixed is not the model's to change."""
+    inner, fixed = function, set[str]()
+    while isinstance(inner, functools.partial):
+        fixed |= inner.keywords.keys()
+        inner = inner.func
     try:
-        hints = get_type_hints(
-            function if inspect.isroutine(function) else type(function).__call__, include_extras=True
-        )
-    except (NameError, TypeError) as error:
+        hints = get_type_hints(inner if inspect.isroutine(inner) else type(inner).__call__, include_extras=True)
+        signature = inspect.signature(function)
+    except (NameError, TypeError, ValueError) as error:
         raise ConfigError(f'tool {name!r}: its type hints cannot be read: {error}') from error
-    parameters = dict(inspect.signature(function).parameters)
+    parameters = {key: parameter for key, parameter in signature.parameters.items() if key not in fixed}
     for parameter in parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(f'tool {name!r}: parameter {parameter} cannot be named by a model; give it a name')

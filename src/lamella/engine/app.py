@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any, ParamSpec, TypeVar
 
@@ -34,9 +35,9 @@ from lamella.types import (
     GenerateResponse,
     LamellaError,
     ModelRequest,
-    ModelResponse,
     StopRun,
     StreamPart,
+    TextDelta,
 )
 
 P = ParamSpec('P')
@@ -189,8 +190,9 @@ class Lamella:
     async def aclose(self) -> None:
         """Close the plugins' connections. The app can be used again afterwards."""
         self.sync.close()
-        for plugin in self.registry.plugins.values():
-            await plugin.aclose()
+        async with AsyncExitStack() as closing:
+            for plugin in self.registry.plugins.values():
+                closing.push_async_callback(plugin.aclose)
 
     async def __aenter__(self) -> Lamella:
         return self
@@ -234,15 +236,19 @@ async def _parts(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGenerator[S
         ctx.emit('run.start', model=run.model.name, streaming=True)
     try:
         async for item in items:
-            if type(item) is Ended:
+            kind = type(item)
+            if kind is Ended:
                 yield _last(_run_response(item.response, run), run, ctx, stream)
-            else:
+                continue
+            if kind is not TextDelta or not ctx.committed:
                 note(item, run, ctx)
-                yield item
+            yield item
     except StopRun as stop:
         for item in stopped(stop, run, ctx):
             yield _last(_run_response(item.response, run), run, ctx, stream) if type(item) is Ended else item
     except GeneratorExit:
+        if ctx.sinks and not stream.is_settled:
+            ctx.emit('run.error', error=asyncio.CancelledError('the reader left the stream'))
         raise
     except BaseException as error:
         failed = _failed(error, ctx)

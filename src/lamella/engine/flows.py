@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from lamella.core.config import problems_of
-from lamella.types import ConfigError
+from lamella.types import ConfigError, Data
 
 P = ParamSpec('P')
 R = TypeVar('R')
 
 
-@dataclass(frozen=True, slots=True)
-class FlowContext:
+class FlowContext(Data, frozen=True):
     """What a flow function that takes `ctx` is given: the app, and the caller's per-call values."""
 
     ai: Any
@@ -37,6 +35,7 @@ class Flow(Generic[P, R]):
         self._function, self._ai = function, ai
         self._takes_ctx = parameters.pop('ctx', None) is not None
         self._inputs = list(parameters)
+        self._optional = all(parameter.default is not parameter.empty for parameter in parameters.values())
         hint = get_type_hints(function, include_extras=True).get(self._inputs[0], Any) if self._inputs else Any
         self._adapter = TypeAdapter[Any](hint)
 
@@ -56,7 +55,7 @@ class Flow(Generic[P, R]):
     async def run(self, input: Any = None, *, context: Mapping[str, Any] | None = None) -> R:
         """Run with decoded JSON. Raises ConfigError when the input does not fit the function's hint."""
         keywords: dict[str, Any] = {'ctx': FlowContext(self._ai, dict(context or {}))} if self._takes_ctx else {}
-        if not self._inputs:
+        if not self._inputs or (input is None and self._optional):
             return await self._function(**keywords)  # type: ignore[call-arg]
         try:
             keywords[self._inputs[0]] = self._adapter.validate_python(input)

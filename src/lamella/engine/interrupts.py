@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -95,8 +94,15 @@ def digest_of(request: ToolRequest) -> str:
     try:
         text = msgspec.json.encode(said, order='sorted', enc_hook=str)
     except UnicodeEncodeError:  # lone surrogates, which JSON text may hold and UTF-8 may not
-        text = json.dumps(said, sort_keys=True, default=str).encode()
+        text = repr(_ordered(said)).encode('utf-8', 'backslashreplace')
     return sha256(text).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """The same value with the keys of every object in order."""
+    if isinstance(value, list):
+        return [_ordered(item) for item in value]
+    return {key: _ordered(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def interrupted(part: ToolRequestPart, interrupt: Interrupt, nonce: str) -> ToolRequestPart:

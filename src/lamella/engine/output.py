@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from inspect import isroutine
 from typing import Any
 
 import msgspec
@@ -12,8 +13,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from lamella.core.config import problems_of
-from lamella.core.model import Model
-from lamella.types import ConfigError, Message, ModelRequest, ModelResponse, OutputError, OutputSpec, TextPart
+from lamella.types import ConfigError, ModelResponse, OutputError, OutputSpec
 
 _FENCED = re.compile(r'^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$', re.DOTALL)
 
@@ -73,7 +73,7 @@ _ANY_JSON = OutputShape(OutputSpec('json'), None)
 
 @lru_cache(maxsize=256)
 def _typed_shape(schema: Any) -> OutputShape:
-    if isinstance(schema, (str, int, float, list, BaseModel)):
+    if isinstance(schema, (str, int, float, list, BaseModel)) or isroutine(schema):
         raise ConfigError(
             f'output_schema={schema!r}: give a type, such as a pydantic model class, or a JSON Schema dict'
         )
@@ -88,22 +88,3 @@ def _typed_shape(schema: Any) -> OutputShape:
 def _name(title: Any) -> str:
     cleaned = re.sub(r'[^A-Za-z0-9_-]', '_', title)[:64] if isinstance(title, str) else ''
     return cleaned or 'output'
-
-
-def ask_in_words(request: ModelRequest, model: Model) -> ModelRequest:
-    """The request with the schema spelled out, for a model that has no structured output of its own."""
-    output = request.output
-    if output is None or output.format != 'json' or model.info.structured_output == 'native':
-        return request
-    wish = 'Answer with one JSON value and nothing else: no prose, no code fence.'
-    if output.schema is not None:
-        wish += f' It must fit this JSON Schema:\n{msgspec.json.encode(output.schema).decode()}'
-    return request.replace(messages=with_instruction(request.messages, wish))
-
-
-def with_instruction(messages: tuple[Message, ...], wish: str) -> tuple[Message, ...]:
-    """The messages with a sentence added to the system message, which is made when there is none."""
-    if messages and messages[0].role == 'system':
-        first = messages[0]
-        return (first.replace(content=(*first.content, TextPart(f'\n\n{wish}'))), *messages[1:])
-    return (Message.system(wish), *messages)

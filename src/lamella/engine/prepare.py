@@ -12,7 +12,7 @@ from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
 from lamella.engine.interrupts import UsedDecisions, check_decisions
 from lamella.engine.options import OPTIONS
-from lamella.engine.output import OutputShape, ask_in_words, output_shape
+from lamella.engine.output import OutputShape, output_shape
 from lamella.engine.registry import Registry
 from lamella.engine.run import Run
 from lamella.engine.tools import tool_table
@@ -39,23 +39,27 @@ class Stacks:
 
     def __init__(self, app: Stack) -> None:
         self._app = app
-        self._kept: dict[tuple[int, ...], Stack] = {}
+        self._kept: dict[tuple[int, ...], tuple[Stack, tuple[Any, ...]]] = {}
 
     def of(self, use: Any) -> Stack:
+        if use is None:
+            return self._app
+        if isinstance(use, Stack):
+            use = use.layers
+        if not isinstance(use, (list, tuple)):
+            return Stack((*self._app.layers, *Stack(use).layers))
         if not use:
-            return self._app if use is None or isinstance(use, (list, tuple, Stack)) else Stack(use)
-        key = tuple(map(id, use)) if isinstance(use, (list, tuple)) else ()
-        stack = self._kept.get(key)
-        if stack is None:
-            stack = Stack((*self._app.layers, *Stack(use).layers))
-            if key and not any(isinstance(layer, Stack) for layer in use):
-                self._keep(key, stack)
-        return stack
+            return self._app
+        key = tuple(map(id, use))
+        kept = self._kept.get(key)
+        return self._fold(key, tuple(use)) if kept is None else kept[0]
 
-    def _keep(self, key: tuple[int, ...], stack: Stack) -> None:
+    def _fold(self, key: tuple[int, ...], use: tuple[Any, ...]) -> Stack:
+        stack = Stack((*self._app.layers, *Stack(use).layers))
         if len(self._kept) >= _KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[key] = stack  # the stack holds the layers, so their ids stay theirs
+        self._kept[key] = stack, use  # what is kept lives, so that its ids stay its own
+        return stack
 
 
 class App(Protocol):
@@ -121,8 +125,7 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
     if get('max_turns') is not None:
         run.max_turns = positive('max_turns', get('max_turns'))
     run.shape = output_shape(get('output_schema'), get('output_format'))
-    request = _settings(run.request, options, run.tools, run.shape)
-    run.request = ask_in_words(request, run.model)
+    request = run.request = _settings(run.request, options, run.tools, run.shape)
     timeouts = ctx.timeouts = _timeouts(get('timeout_s'))
     if timeouts is not None and timeouts.total_s is not None:
         ctx.deadline = ctx.clock.now() + timeouts.total_s

@@ -87,8 +87,9 @@ class Registry:
 
     def _known_models(self, name: str) -> list[str]:
         known = [f'{plugin.name}/{model}' for plugin in self.plugins.values() for model in plugin.known_models()]
-        short = name.partition('/')[2]
-        return [*self.models, *known, *(f'{provider}/{short}' for provider in self._providers() if short)]
+        provider, _, short = name.partition('/')
+        elsewhere = [] if provider in self.plugins or not short else [f'{other}/{short}' for other in self._providers()]
+        return list(dict.fromkeys([*self.models, *known, *elsewhere]))
 
     def _providers(self) -> list[str]:
         """The plugins that have models."""

@@ -261,6 +261,11 @@ class GenerateStream:
     ) -> None:
         await self.aclose()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the run is done and its response known."""
+        return self._response is not None
+
     def begin(self) -> None:
         """For the engine: reading has begun."""
         self._begun = True

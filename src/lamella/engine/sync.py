@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from typing_extensions import Unpack
 
 from lamella.engine.options import GenerateOptions
-from lamella.types import GenerateResponse, StreamPart
+from lamella.types import GenerateResponse, LamellaError, StreamPart
 
 T = TypeVar('T')
 _END = object()
@@ -22,6 +22,7 @@ class SyncDoor:
     def __init__(self, ai: Any) -> None:
         self._ai = ai
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def generate(self, **options: Unpack[GenerateOptions]) -> GenerateResponse:
@@ -43,7 +44,13 @@ class SyncDoor:
         return self._ai.generate_stream(**options)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run any coroutine on the door's loop and wait for it. Ctrl-C cancels it."""
+        """Run any coroutine on the door's loop and wait for it. Ctrl-C cancels it.
+
+        Raises FAILED_PRECONDITION in code that this loop runs itself, which would wait for itself for ever.
+        """
+        if self._thread is threading.current_thread():
+            coroutine.close()
+            raise LamellaError('FAILED_PRECONDITION', 'ai.sync in async code that ai.sync runs: await ai.generate(…) there')
         future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
         try:
             return future.result()
@@ -55,7 +62,8 @@ class SyncDoor:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), name='lamella-sync', daemon=True).start()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name='lamella-sync', daemon=True)
+                self._thread.start()
             return self._loop
 
     def close(self) -> None:
@@ -71,7 +79,16 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
+        loop.run_until_complete(_cancel_the_rest())
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _next(parts: Any) -> Any:

@@ -102,7 +102,7 @@ async def _run(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) -> To
     response = await run.call_tool(ToolHookParams(part, tool, approval), ctx)
     if type(response) is not ToolResponse:
         raise LamellaError(
-            'INTERNAL',
+            'FAILED_PRECONDITION',
             f'a layer around tool {tool.name!r} returned {type(response).__name__}: wrap_tool must return a ToolResponse',
         )
     if response.ref != request.ref or response.name != request.name:

@@ -27,8 +27,8 @@ class Data(msgspec.Struct, frozen=True, omit_defaults=True):
             if isinstance(value, cls):
                 return value
             try:
-                return msgspec.convert(value, cls)
-            except msgspec.ValidationError as error:
+                return cls._taken(value)
+            except (msgspec.ValidationError, TypeError) as error:
                 raise ValueError(str(error)) from error
 
         return {
@@ -40,6 +40,11 @@ class Data(msgspec.Struct, frozen=True, omit_defaults=True):
                 'return_schema': {'type': 'any'},
             },
         }
+
+    @classmethod
+    def _taken(cls, value: Any) -> Self:
+        """From a plain value, as it comes out of JSON."""
+        return msgspec.convert(value, cls)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> JSON:

@@ -107,7 +107,8 @@ class UnknownNameError(LamellaError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Sequence[str], hint: str = '') -> None:
         message = f'unknown {kind} {name!r}{did_you_mean(name, known)}'
-        super().__init__('NOT_FOUND', f'{message}. {hint}' if hint else message)
+        stop = '' if message.endswith('?') else '.'
+        super().__init__('NOT_FOUND', f'{message}{stop} {hint}' if hint else message)
         self.kind, self.name, self.known = kind, name, tuple(known)
 
 
@@ -153,10 +154,13 @@ class StopRun(ControlFlow):
     """End the run with what there is. `response` replaces the last answer when given."""
 
     def __init__(self, reason: StopReason, message: str = '', *, response: ModelResponse | None = None) -> None:
-        super().__init__(f'{reason}: {message}')
+        super().__init__(reason, message)
         self.reason: StopReason = reason
         self.message = message
         self.response = response
+
+    def __str__(self) -> str:
+        return f'{self.reason}: {self.message}'
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -68,14 +68,19 @@ class Folder:
         self.has_content = False
 
     def add(self, part: StreamPart) -> None:
-        kind = type(part)
-        if kind is TextDelta:
-            self._add_text(part)  # type: ignore[arg-type]
-        else:
-            add = _ADD.get(kind)
-            if add is None:
-                raise LamellaError('INTERNAL', f'{kind.__name__} in a stream: a stream is made of parts such as TextDelta')
-            add(self, part)
+        kind: type = type(part)
+        if isinstance(part, TextDelta):
+            if part.index == self._text_index and part.metadata is None:
+                self._text.append(part.text)
+            else:
+                self._add_text(part)
+            return
+        add = _ADD.get(kind)
+        if add is None:
+            raise LamellaError(
+                'FAILED_PRECONDITION', f'{kind.__name__} in a stream: a stream is made of parts such as TextDelta'
+            )
+        add(self, part)
 
     def _block(self, kind: type, index: int, new: list[Any]) -> list[Any]:
         self.has_content = True

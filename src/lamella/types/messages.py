@@ -19,6 +19,7 @@ from lamella.types.parts import (
 
 Role = Literal['system', 'user', 'assistant', 'tool']
 ROLES: tuple[str, ...] = get_args(Role)
+_KINDS = frozenset(PART_TYPES)
 
 
 class Message(Data, frozen=True):
@@ -36,6 +37,11 @@ class Message(Data, frozen=True):
             raise ValueError(f'Message.role is {self.role!r}: use one of {", ".join(ROLES)}')
         if type(self.content) is not tuple:
             msgspec.structs.force_setattr(self, 'content', _parts(self.content, 'Message.content'))
+            return
+        for part in self.content:
+            if type(part) not in _KINDS:
+                msgspec.structs.force_setattr(self, 'content', _parts(self.content, 'Message.content'))
+                return
 
     @classmethod
     def system(cls, *content: str | Part, metadata: JSON | None = None) -> Message:
@@ -53,6 +59,10 @@ class Message(Data, frozen=True):
     def tool(cls, *responses: ToolResponse | ToolResponsePart, metadata: JSON | None = None) -> Message:
         parts = tuple(ToolResponsePart(r) if isinstance(r, ToolResponse) else r for r in responses)
         return cls('tool', _parts(parts, 'responses'), metadata or {})
+
+    @classmethod
+    def _taken(cls, value: Any) -> Message:
+        return to_message(value)
 
     @property
     def text(self) -> str:
@@ -89,7 +99,10 @@ def to_message(value: MessageLike, where: str = 'message') -> Message:
     role = value.get('role')
     if role not in ROLES:
         raise ValueError(f'{where}.role is {role!r}: use one of {", ".join(ROLES)}')
-    return Message(role, _parts(value.get('content', ()), f'{where}.content'), dict(value.get('metadata') or {}))
+    metadata = value.get('metadata') or {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f'{where}.metadata is a {type(metadata).__name__}: give a dict')
+    return Message(role, _parts(value.get('content', ()), f'{where}.content'), dict(metadata))
 
 
 def to_messages(values: Sequence[MessageLike], where: str = 'messages') -> tuple[Message, ...]:

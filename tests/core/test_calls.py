@@ -1,0 +1,125 @@
+"""The innermost ring: one call of one model, with its answer checked."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from lamella import Lamella, LamellaError
+from lamella.core.calls import call_model, stream_model
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.params import ModelHookParams
+from lamella.testing import CollectingSink, FakeClock, ScriptedModel
+from lamella.types import (
+    Finished,
+    ModelRequest,
+    ModelResponse,
+    Raw,
+    ResponseStarted,
+    TextDelta,
+    ToolRequest,
+    ToolRequested,
+    Usage,
+)
+
+
+def ctx(**options: Any) -> GenerateMiddlewareContext:
+    return GenerateMiddlewareContext(Lamella(), random=Random(1), clock=FakeClock(start=5), **options)
+
+
+def params(*answer: Any, **options: Any) -> ModelHookParams:
+    return ModelHookParams(ModelRequest(), ScriptedModel(list(answer)), **options)
+
+
+async def parts(*answer: Any, context: Any = None, **options: Any) -> list[Any]:
+    return [part async for part in stream_model(params(*answer, **options), context or ctx())]
+
+
+async def test_a_stream_has_one_start_and_one_end_whatever_the_model_gives() -> None:
+    assert await parts([TextDelta('a')]) == [
+        ResponseStarted('scripted/model'), TextDelta('a'), Finished('stop', model='scripted/model'),
+    ]  # fmt: skip
+    given = [ResponseStarted('v/m', 'id'), TextDelta('a'), Finished('stop', model='v/n')]
+    assert await parts(given) == [*given[:2], Finished('stop', model='v/n', id='id')]
+    assert await parts([ResponseStarted(None, 'id'), Finished('stop')]) == [
+        ResponseStarted(None, 'id'), Finished('stop', model='scripted/model', id='id'),
+    ]  # fmt: skip
+
+
+async def test_what_the_start_notes_comes_with_the_end() -> None:
+    got = await parts([ResponseStarted('m', metadata={'a': 1, 'b': 1}), Finished('stop', metadata={'b': 2})])
+    assert got == [ResponseStarted('m'), Finished('stop', metadata={'a': 1, 'b': 2}, model='m')]
+
+
+async def test_parts_after_the_end_are_not_read() -> None:
+    got = await parts([Finished('stop'), TextDelta('late'), Finished('stop')])
+    assert [type(part) for part in got] == [ResponseStarted, Finished]
+
+
+async def test_an_attempt_that_fails_at_once_leaves_no_trace() -> None:
+    got = []
+    with pytest.raises(LamellaError):
+        async for part in stream_model(params([ResponseStarted('m'), LamellaError('UNAVAILABLE', 'x')]), ctx()):
+            got.append(part)
+    assert got == []
+
+
+async def test_a_call_after_the_first_text_is_refused_unless_it_goes_on() -> None:
+    context = ctx()
+    context.committed = True
+    with pytest.raises(LamellaError, match="continues=True") as caught:
+        await parts('x', context=context)
+    assert caught.value.status == 'FAILED_PRECONDITION'
+    assert [type(part) for part in await parts('x', context=context, continues=True)] == [ResponseStarted, TextDelta, Finished]
+
+
+async def test_the_refusal_of_a_second_call_has_the_status_of_what_went_wrong_first() -> None:
+    context = ctx()
+    error = LamellaError('RESOURCE_EXHAUSTED', 'over quota', retry_after_s=3)
+    with pytest.raises(LamellaError):
+        await parts([TextDelta('x'), error], context=context)
+    context.committed = True
+    with pytest.raises(LamellaError, match='over quota') as caught:
+        await parts('x', context=context)
+    assert caught.value.status == 'RESOURCE_EXHAUSTED'
+    assert caught.value.__cause__ is error
+
+
+async def test_requests_without_an_id_get_one_in_both_doors_and_others_keep_theirs() -> None:
+    requests = [ToolRequest('a', {}), ToolRequest('b', {}, 'mine')]
+    response = await call_model(params(requests), ctx())
+    streamed = [part.tool_request for part in await parts(requests) if type(part) is ToolRequested]
+    assert [part.tool_request for part in response.tool_requests] == streamed
+    assert streamed[1].ref == 'mine'
+    assert len(streamed[0].ref) == len('call_') + 16
+
+
+async def test_events_of_a_call_tell_its_course() -> None:
+    for streaming in (False, True):
+        sink = CollectingSink()
+        context = ctx(sinks=(sink,))
+        answer = [Raw('ping'), TextDelta('x'), Finished('stop', Usage(1, 2, 3))]
+        if streaming:
+            await parts(answer, context=context)
+            assert sink.names == ['model.start', 'model.first_part', 'model.end']
+        else:
+            await call_model(params(answer, attempt=2), context)
+            assert sink.names == ['model.start', 'model.end']
+            assert sink.events[0].facts == {'model': 'scripted/model', 'attempt': 2}
+        assert sink.events[-1].facts['usage'] == Usage(1, 2, 3)
+        assert sink.events[-1].facts['duration_s'] == 0
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+async def test_a_bug_in_a_model_passes_and_is_no_attempt(streaming) -> None:
+    context = ctx()
+    with pytest.raises(ZeroDivisionError):
+        if streaming:
+            await parts(ZeroDivisionError(), context=context)
+        else:
+            await call_model(params(ZeroDivisionError()), context)
+    assert context.attempts == []
+
+
+async def test_a_response_with_an_unknown_model_is_named_after_the_one_asked() -> None:
+    assert (await call_model(params(ModelResponse.text_of('x')), ctx())).model == 'scripted/model'

@@ -1,0 +1,108 @@
+"""What the hooks of one run share."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from lamella import Lamella, LamellaError
+from lamella.core.context import SYSTEM_RANDOM, GenerateMiddlewareContext
+from lamella.core.events import Event
+from lamella.testing import CollectingSink, FakeClock
+
+
+def context(**options: Any) -> GenerateMiddlewareContext:
+    return GenerateMiddlewareContext(Lamella(), **options)
+
+
+def test_the_callers_values_are_there_and_nothing_is_nothing() -> None:
+    assert context(context={'tenant': 'acme'}).context['tenant'] == 'acme'
+    assert dict(context().context) == {}
+    with pytest.raises(TypeError):
+        context().context['x'] = 1  # type: ignore[index]
+
+
+def test_state_belongs_to_one_owner_and_one_run() -> None:
+    ctx, other = context(), context()
+    a, b = object(), object()
+    ctx.state(a)['n'] = 1
+    assert ctx.state(a) == {'n': 1}
+    assert ctx.state(b) == {}
+    assert other.state(a) == {}
+
+
+def test_state_of_an_owner_that_is_gone_is_not_given_to_another() -> None:
+    ctx = context()
+    for n in range(1_000):
+        owner = [n]
+        assert ctx.state(owner) == {}
+        ctx.state(owner)['n'] = n
+        del owner
+
+
+def test_a_run_has_one_id_made_when_it_is_asked_for() -> None:
+    ctx = context(random=Random(1))
+    assert ctx.run_id == ctx.run_id
+    assert ctx.run_id.startswith('run_')
+    assert ctx.run_id == context(random=Random(1)).run_id != context(random=Random(2)).run_id
+
+
+def test_events_reach_every_listener_with_the_time_of_the_clock() -> None:
+    sinks = CollectingSink(), CollectingSink()
+    ctx = context(sinks=sinks, clock=FakeClock(start=5))
+    ctx.emit('a.b', n=1)
+    assert sinks[0].events == sinks[1].events == [Event('a.b', 5, ctx.run_id, {'n': 1})]
+
+
+def test_listening_ends_with_the_block_also_after_an_error() -> None:
+    ctx, sink = context(), CollectingSink()
+    with pytest.raises(KeyError), ctx.listening(sink):
+        ctx.emit('inside')
+        raise KeyError
+    ctx.emit('outside')
+    assert sink.names == ['inside']
+    assert ctx.sinks == ()
+
+
+def test_the_same_listener_inside_its_own_block_is_told_as_often_as_it_listens() -> None:
+    ctx, sink = context(), CollectingSink()
+    with ctx.listening(sink):
+        with ctx.listening(sink):
+            ctx.emit('twice')
+        ctx.emit('once')
+    assert sink.names == ['twice', 'twice', 'once']
+
+
+def test_a_listener_that_exits_the_program_is_not_silenced() -> None:
+    def exits(event: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        context(sinks=(exits,)).emit('x')
+
+
+def test_the_deadline_is_told_as_what_is_left() -> None:
+    clock = FakeClock(start=10)
+    ctx = context(clock=clock, deadline=15)
+    assert ctx.remaining_s() == 5
+    clock._move(20)
+    assert ctx.remaining_s() == -5
+    assert context().remaining_s() is None
+
+
+def test_a_failure_is_noted_once_however_often_it_passes() -> None:
+    sink = CollectingSink()
+    ctx = context(clock=FakeClock(start=10), sinks=(sink,))
+    first, second = LamellaError('UNAVAILABLE', 'a'), LamellaError('ABORTED', 'b')
+    for error in (first, first, second, second):
+        ctx.record_failure('m', error, 7)
+    assert [(a.model, a.status, a.duration_s, a.message) for a in ctx.attempts] == [
+        ('m', 'UNAVAILABLE', 3, 'a'),
+        ('m', 'ABORTED', 3, 'b'),
+    ]
+    assert sink.names == ['model.error', 'model.error']
+
+
+def test_chance_is_the_modules_own_unless_given() -> None:
+    assert context().random is SYSTEM_RANDOM
+    assert isinstance(SYSTEM_RANDOM, Random)
