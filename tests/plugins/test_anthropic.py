@@ -112,7 +112,8 @@ async def test_answers_come_whole_and_streamed_and_are_the_same(name: str) -> No
     async with model_of(answering(name)) as model:
         whole = await model.generate(ASKED, context())
         parts = await drain(model)
-    assert whole == CODEC.decode_response(json.dumps(message(name)).encode())
+    decoded = CODEC.decode_response(json.dumps(message(name)).encode())
+    assert whole == decoded.replace(model=f'anthropic/{decoded.model}')
     assert fold(parts) == whole
     assert type(parts[0]) is ResponseStarted
     assert type(parts[-1]) is Finished
@@ -198,7 +199,7 @@ async def test_the_address_comes_from_the_environment(monkeypatch: pytest.Monkey
         plugin = Anthropic()
         response = await plugin.model(NAME).generate(ASKED, context())
         await plugin.aclose()
-    assert response.model == NAME
+    assert response.model == f'anthropic/{NAME}'
 
 
 @pytest.mark.parametrize(

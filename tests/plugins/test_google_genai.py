@@ -108,7 +108,7 @@ async def test_a_whole_answer() -> None:
         response = await plugin.model('gemini-2.5-pro').generate(request, context())
         await plugin.aclose()
 
-    assert (response.text, response.finish_reason, response.model, response.id) == ('Hello', 'stop', 'gemini-x', 'r1')
+    assert (response.text, response.finish_reason, response.model, response.id) == ('Hello', 'stop', 'googleai/gemini-x', 'r1')
     assert response.usage == Usage(2, 5, 7)
     assert server.path == '/v1beta/models/gemini-2.5-pro:generateContent'
     assert server.headers['x-goog-api-key'] == KEY
@@ -128,10 +128,10 @@ async def test_a_stream() -> None:
         await plugin.aclose()
 
     assert parts == [
-        ResponseStarted('gemini-x', 'r1'),
+        ResponseStarted('googleai/gemini-x', 'r1'),
         TextDelta('Hel', 0),
         TextDelta('lo', 0),
-        Finished('stop', Usage(2, 0, 2), 'gemini-x', 'r1'),
+        Finished('stop', Usage(2, 0, 2), 'googleai/gemini-x', 'r1'),
     ]
     assert server.path == '/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse'
     assert server.headers['x-goog-api-key'] == KEY

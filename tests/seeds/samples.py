@@ -11,7 +11,7 @@ from typing import Any
 
 from lamella.middleware import BaseMiddleware, GenerateMiddlewareContext
 
-PAGE = Path(__file__).with_name('seed_1.md')
+PAGE = Path(__file__).with_name('seed_1.txt')
 # The whole difference between what is printed and what is run.
 RENAMED = (('genkit', 'lamella'), ('Genkit', 'Lamella'))
 _BLOCK = re.compile(r'^## (?P<name>[^\n]+)\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)

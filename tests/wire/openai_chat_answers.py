@@ -8,7 +8,13 @@ from typing import Any
 
 from lamella.wire.sse import Event
 
-HEAD = {'id': 'chatcmpl-1', 'created': 1741569952, 'model': 'gpt-x-2026-01-01', 'service_tier': 'default', 'system_fingerprint': 'fp_1'}
+HEAD = {
+    'id': 'chatcmpl-1',
+    'created': 1741569952,
+    'model': 'gpt-x-2026-01-01',
+    'service_tier': 'default',
+    'system_fingerprint': 'fp_1',
+}
 USAGE = {
     'prompt_tokens': 19,
     'completion_tokens': 10,
@@ -21,7 +27,10 @@ USAGE = {
         'rejected_prediction_tokens': 0,
     },
 }
-CITATION = {'type': 'url_citation', 'url_citation': {'url': 'https://h/a', 'title': 'A', 'start_index': 0, 'end_index': 5}}
+CITATION = {
+    'type': 'url_citation',
+    'url_citation': {'url': 'https://h/a', 'title': 'A', 'start_index': 0, 'end_index': 5},
+}
 TOKENS = [{'token': t, 'logprob': -0.1, 'bytes': None, 'top_logprobs': []} for t in ('Hel', 'lo')]
 WAV = 'UklGRi4uLi5XQVZF'
 
@@ -48,7 +57,10 @@ ANSWERS: dict[str, tuple[dict[str, Any], str, dict[str, Any], list[dict[str, Any
     ),
     'cut by the token limit': ({'content': 'Hel'}, 'length', {}, [{'content': 'H'}, {'content': 'el'}]),
     'parallel tool calls': (
-        {'content': None, 'tool_calls': [call(0, 'c1', 'a', '{"x": 1}'), call(1, 'c2', 'b', '{}'), call(2, 'c3', 'a', '')]},
+        {
+            'content': None,
+            'tool_calls': [call(0, 'c1', 'a', '{"x": 1}'), call(1, 'c2', 'b', '{}'), call(2, 'c3', 'a', '')],
+        },
         'tool_calls',
         {},
         [
@@ -74,7 +86,10 @@ ANSWERS: dict[str, tuple[dict[str, Any], str, dict[str, Any], list[dict[str, Any
         [first(0, 'c1', 'a', '{"x": '), more(0, 'oops}')],
     ),
     'a tool call cut by the token limit': (
-        {'content': 'So', 'tool_calls': [call(0, 'c1', 'a', '{}1'), call(1, 'c2', 'b', '{"x": "y'), call(2, 'c3', 'c', '')]},
+        {
+            'content': 'So',
+            'tool_calls': [call(0, 'c1', 'a', '{}1'), call(1, 'c2', 'b', '{"x": "y'), call(2, 'c3', 'c', '')],
+        },
         'length',
         {},
         [{'content': 'So'}, first(0, 'c1', 'a', '{}1'), first(1, 'c2', 'b', '{"x": "y'), first(2, 'c3', 'c')],
@@ -192,7 +207,9 @@ ANSWERS: dict[str, tuple[dict[str, Any], str, dict[str, Any], list[dict[str, Any
 
 def whole(name: str) -> dict[str, Any]:
     message, finish, choice, _ = ANSWERS[name]
-    choices = [{'index': 0, 'message': {'role': 'assistant', **message}, 'logprobs': None, 'finish_reason': finish, **choice}]
+    choices = [
+        {'index': 0, 'message': {'role': 'assistant', **message}, 'logprobs': None, 'finish_reason': finish, **choice}
+    ]
     return {**HEAD, 'object': 'chat.completion', 'choices': choices, 'usage': USAGE}
 
 

@@ -84,6 +84,7 @@ ANSWERS: dict[str, JSON] = {
     'logprobs': answer(message(text('Hi', logprobs=[LOGPROB]))),
     'refusal': answer(message({'type': 'refusal', 'refusal': 'I will not.'})),
     'half a refusal': answer(message(text('Well,'), {'type': 'refusal', 'refusal': 'no.'})),
+    'a block of news': answer(message({'type': 'output_news', 'headline': 'Big'}, text('See above.'))),
     'tools': answer(
         reasoning('First.', 'Second.', encrypted_content='gAAAA=='),
         message(text('I call two.')),
@@ -177,6 +178,10 @@ def _item_events(item: JSON, index: int, size: int) -> Iterator[JSON]:
 
 
 def _block_events(block: JSON, where: JSON, size: int) -> Iterator[JSON]:
+    if block['type'] not in ('refusal', 'output_text'):
+        yield {'type': 'response.content_part.added', **where, 'part': block}
+        yield {'type': 'response.content_part.done', **where, 'part': block}
+        return
     kind = 'refusal' if block['type'] == 'refusal' else 'output_text'
     words = block['refusal'] if kind == 'refusal' else block['text']
     field = 'refusal' if kind == 'refusal' else 'text'

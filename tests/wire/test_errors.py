@@ -206,7 +206,9 @@ def test_an_error_in_a_stream_has_no_http_status_unless_it_tells_one() -> None:
     ],
 )
 def test_no_credential_stays_in_a_message(secret: str) -> None:
-    error = error_from_body(401, {}, body({'error': {'message': f'Incorrect API key provided: {secret}. See the docs.'}}))
+    error = error_from_body(
+        401, {}, body({'error': {'message': f'Incorrect API key provided: {secret}. See the docs.'}})
+    )
     assert error.message == 'Incorrect API key provided: [redacted]. See the docs.'
     assert secret not in str(error)
 
@@ -315,7 +317,9 @@ def test_anthropics_reset_is_a_moment() -> None:
 
 @given(
     headers=st.dictionaries(
-        st.sampled_from(['retry-after', 'retry-after-ms', 'date', 'x-ratelimit-reset-requests', 'anthropic-ratelimit-x-reset']),
+        st.sampled_from(
+            ['retry-after', 'retry-after-ms', 'date', 'x-ratelimit-reset-requests', 'anthropic-ratelimit-x-reset']
+        ),
         st.text() | st.floats().map(str) | st.integers().map(str) | st.datetimes().map(str),
     ),
     remaining=st.sampled_from(['0', '1', 'x']),
@@ -329,12 +333,14 @@ def test_whatever_a_server_says_the_wait_is_sane(headers: dict[str, str], remain
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(['error', 'message', 'x']) | st.text(), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(['error', 'message', 'x']) | st.text(), inner)
+    ),
     max_leaves=8,
 )
 error_fields = st.fixed_dictionaries(
     {},
-    optional={name: json_values for name in ('message', 'type', 'code', 'status', 'details', 'param')},
+    optional=dict.fromkeys(('message', 'type', 'code', 'status', 'details', 'param'), json_values),
 )
 
 

@@ -123,8 +123,14 @@ async def test_what_the_client_asks_is_understood() -> None:
     image = 'data:image/png;base64,' + base64.b64encode(b'\x89PNG').decode()
     messages = [
         {'role': 'developer', 'content': 'Be brief.'},
-        {'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}, {'type': 'image_url', 'image_url': {'url': image}}]},
-        {'role': 'assistant', 'tool_calls': [{'id': 'c1', 'type': 'function', 'function': {'name': 'a', 'arguments': '{}'}}]},
+        {
+            'role': 'user',
+            'content': [{'type': 'text', 'text': 'hi'}, {'type': 'image_url', 'image_url': {'url': image}}],
+        },
+        {
+            'role': 'assistant',
+            'tool_calls': [{'id': 'c1', 'type': 'function', 'function': {'name': 'a', 'arguments': '{}'}}],
+        },
         {'role': 'tool', 'tool_call_id': 'c1', 'content': '20'},
     ]
     async with serving(ANSWER, seen) as client:

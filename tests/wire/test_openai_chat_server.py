@@ -134,7 +134,9 @@ def test_a_whole_answer_has_the_documented_shape() -> None:
                             'url_citation': {'url': 'https://h', 'title': 'H', 'start_index': 0, 'end_index': 0},
                         }
                     ],
-                    'tool_calls': [{'id': 'call_0', 'type': 'function', 'function': {'name': 'a', 'arguments': '{"x":1}'}}],
+                    'tool_calls': [
+                        {'id': 'call_0', 'type': 'function', 'function': {'name': 'a', 'arguments': '{"x":1}'}}
+                    ],
                 },
                 'logprobs': None,
                 'finish_reason': 'tool_calls',
@@ -220,7 +222,12 @@ def test_tool_input_is_sent_as_it_comes_and_not_twice() -> None:
 
 
 def test_an_id_that_comes_late_is_sent_late() -> None:
-    parts = [STARTED, ToolInputDelta('{}', 0, 'a'), ToolRequested(ToolRequest('a', {}, 'c1'), 0), Finished('tool_calls')]
+    parts = [
+        STARTED,
+        ToolInputDelta('{}', 0, 'a'),
+        ToolRequested(ToolRequest('a', {}, 'c1'), 0),
+        Finished('tool_calls'),
+    ]
     assert [part.tool_request for part in fold(read(body_of(parts))).tool_requests] == [ToolRequest('a', {}, 'c1')]
 
 
@@ -349,4 +356,7 @@ def test_an_error_names_no_credential_and_says_anything() -> None:
 
 
 def test_a_request_id_with_line_ends_makes_no_header() -> None:
-    assert 'x-request-id' not in CODEC.encode_error(LamellaError('INTERNAL', 'm', details={'request_id': 'a\r\nb: c'})).headers
+    assert (
+        'x-request-id'
+        not in CODEC.encode_error(LamellaError('INTERNAL', 'm', details={'request_id': 'a\r\nb: c'})).headers
+    )

@@ -218,6 +218,13 @@ def test_a_stream_means_the_same_byte_by_byte() -> None:
     assert parts_of(*[stream[i : i + 1] for i in range(len(stream))]) == parts_of(stream)
 
 
+@pytest.mark.parametrize('name', ANSWERS)
+def test_events_without_a_name_mean_the_same(name: str) -> None:
+    stream = sse(events_of(ANSWERS[name]))
+    nameless = b''.join([line for line in stream.splitlines(keepends=True) if not line.startswith(b'event:')])
+    assert parts_of(nameless) == parts_of(stream)
+
+
 def test_the_parts_arrive_as_they_are_said() -> None:
     parts = parts_of(sse(events_of(answer(reasoning('Hm.'), message(text('Hi')), call('f', '{"a":1}')), 3)))
     assert [type(part) for part in parts] == [
@@ -313,6 +320,20 @@ def test_pieces_stand_in_for_an_item_that_comes_back_empty() -> None:
     response = folded(sse(events))
     assert (response.reasoning, response.text) == ('a\n\nb', 'c')
     assert response.tool_requests[0].tool_request.input == {'d': 1}
+
+
+def test_a_refusal_in_pieces_stands_in_for_a_message_that_comes_back_empty() -> None:
+    events = [event for event in events_of(ANSWERS['refusal']) if event['type'] != 'response.content_part.done']
+    for event in events:
+        if event['type'] == 'response.output_item.done':
+            event['item'] = {**event['item'], 'content': []}
+    assert folded(sse(events)).finish_message == 'I will not.'
+
+
+def test_citations_that_were_not_streamed_come_with_their_text() -> None:
+    left_out = 'response.output_text.annotation.added'
+    response = folded(sse([event for event in events_of(ANSWERS['citations']) if event['type'] != left_out]))
+    assert response == whole('citations')
 
 
 def test_done_and_blank_data_after_the_end_are_nothing() -> None:

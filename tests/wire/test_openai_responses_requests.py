@@ -217,6 +217,7 @@ def test_json_mode_needs_the_word_in_the_input_and_not_in_the_instructions() -> 
     assert json.loads(request.body)['input'][0]['content'] == 'Answer in JSON.'
     assert 'was put in front' in request.warnings[0]
     assert not encoded(Message.user('as Json please'), output=OutputSpec('json')).warnings
+    assert not encoded(Message.user('as Json', 'please'), output=OutputSpec('json')).warnings
 
 
 def test_the_providers_own_options_add_replace_and_remove() -> None:
@@ -304,6 +305,12 @@ def test_what_a_tool_answered_is_text_json_or_content() -> None:
         [{'type': 'input_image', 'image_url': 'https://x/y.png'}],
         'null',
     ]
+
+
+def test_what_only_looks_like_media_is_json() -> None:
+    outputs = [{'type': 'media'}, [{'type': 'media', 'url': 3}], [{'type': 'text', 'text': 'a', 'more': 1}]]
+    answers = [ToolResponse('f', output, f'call_{i}') for i, output in enumerate(outputs)]
+    assert [json.loads(item['output']) for item in sent_input(Message.tool(*answers))] == outputs
 
 
 def test_an_answer_without_a_ref_needs_a_request_that_waits() -> None:
@@ -537,6 +544,7 @@ def test_what_a_tool_answered_is_understood() -> None:
             'output': [{'type': 'input_text', 'text': 'a'}, {'type': 'input_image', 'image_url': PNG_URL}],
         },
         {'call_id': 'c', 'output': 'x', 'name': 'clock'},
+        {'call_id': 'c', 'output': []},
     ]
     (message,) = received(input=[{'type': 'function_call_output', **output} for output in outputs]).messages
     assert [part.tool_response for part in message.tool_responses] == [
@@ -546,6 +554,7 @@ def test_what_a_tool_answered_is_understood() -> None:
         ToolResponse('', 'a', 'c'),
         ToolResponse('', [TextPart('a'), MediaPart(data=PNG, content_type='image/png')], 'c'),
         ToolResponse('clock', 'x', 'c'),
+        ToolResponse('', [], 'c'),
     ]
 
 
@@ -625,6 +634,12 @@ def test_a_malformed_request_is_refused_by_the_name_of_its_field(body: bytes, pr
     with pytest.raises(LamellaError, match=problem) as caught:
         CODEC.decode_request(body)
     assert caught.value.status == 'INVALID_ARGUMENT'
+
+
+def test_a_file_that_is_no_base64_is_kept_as_it_is() -> None:
+    block = {'type': 'input_file', 'filename': 'a', 'file_data': '???'}
+    data = {'model': 'm', 'input': [{'type': 'message', 'role': 'user', 'content': [block]}]}
+    assert round_trip(data) == data
 
 
 def test_the_path_may_name_the_model() -> None:

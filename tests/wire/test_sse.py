@@ -1,5 +1,7 @@
 """Server-sent events: the standard's rules, whatever the cuts."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -99,7 +101,20 @@ def test_retry_is_a_number_of_ascii_digits(value: str, expected: int | None) -> 
 
 
 fields = st.sampled_from(
-    [b'data: a', b'data:', b'data', b'data:  {"x":1}', b'event: e', b'id: 1', b'id', b': c', b'retry: 5', b'', b'', b'x']
+    [
+        b'data: a',
+        b'data:',
+        b'data',
+        b'data:  {"x":1}',
+        b'event: e',
+        b'id: 1',
+        b'id',
+        b': c',
+        b'retry: 5',
+        b'',
+        b'',
+        b'x',
+    ]
 )
 ends = st.sampled_from([b'\n', b'\r\n', b'\r'])
 
@@ -116,7 +131,7 @@ def test_events_are_those_of_the_standard_however_the_bytes_are_cut(lines: list[
 @given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_any_bytes_give_the_same_events_however_they_are_cut(body: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(body), *[min(cut, len(body)) for cut in cuts]})
-    pieces = [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
     assert decoded(*pieces, finish=True) == decoded(body, finish=True)
 
 
@@ -142,7 +157,6 @@ def test_an_event_beyond_the_bound_is_a_clear_error_in_one_piece_and_in_many() -
 def test_many_small_events_may_exceed_the_bound_together() -> None:
     decoder = SSEDecoder(max_event_bytes=100)
     assert len(decoder.feed(b'data: 0123456789\n\n' * 100)) == 100
-
 
 
 def test_a_huge_event_of_many_lines_and_many_pieces_arrives_whole() -> None:

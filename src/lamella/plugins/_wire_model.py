@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
-from lamella.plugins._http import Answer, Transport
-from lamella.types import ConfigError, Data, Finished, LamellaError, ModelRequest, ModelResponse, StreamPart
+from lamella.plugins._http import LOOPBACK, Answer, Transport
+from lamella.types import (
+    ConfigError,
+    Data,
+    Finished,
+    LamellaError,
+    ModelRequest,
+    ModelResponse,
+    ResponseStarted,
+    StreamPart,
+    unfold,
+)
 from lamella.wire import crossing
-from lamella.wire.codec import Codec, StreamDecoder
+from lamella.wire.codec import Codec, Encoded, StreamDecoder
 from lamella.wire.sse import SSEDecoder
 
 Ctx = GenerateMiddlewareContext
 _CREDENTIALS = ('authorization', 'api-key', 'x-api-key', 'x-goog-api-key')
 _SHORTEST_KEY = 6
-_LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+_LONGEST_REFUSAL = 256 * 1024
 
 
 class Target(Data, frozen=True):
@@ -51,38 +61,74 @@ class WireModel(Model):
         encoded = crossing.encode_request(self._codec, request, self._short, stream=False)
         target = await self._aim(self._short, False)
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
-            body = await answer.read()
-            self._refuse(answer, body, target, ctx)
-        response = self._codec.decode_response(body)
-        return response.replace(warnings=(*encoded.warnings, *response.warnings)) if encoded.warnings else response
+            if answer.status >= 300:
+                raise await self._refusal(answer, target, ctx)
+            return await self._whole(answer, encoded)
 
     async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
         encoded = crossing.encode_request(self._codec, request, self._short, stream=True)
         target = await self._aim(self._short, True)
+        events, decoder = self.events(), self._codec.stream_decoder()
         last: Finished | None = None
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
-                self._refuse(answer, await answer.read(), target, ctx)
-            try:
-                async for part in _parts(answer, self._codec.stream_decoder(), self.events()):
+                raise await self._refusal(answer, target, ctx)
+            if _content_type(answer) in ('application/json', 'text/html'):  # a server that does not stream, or no API
+                for part in unfold(await self._whole(answer, encoded)):
+                    yield part
+                return
+            pieces = answer.pieces()
+            piece: bytes | None = b''
+            while piece is not None and last is None:
+                piece = await anext(pieces, None)
+                for part in _parts(events, decoder, piece):
                     if type(part) is Finished:
-                        last = part  # given when the body is at its end, so that the connection can be used again
-                    else:
-                        yield part
-            except LamellaError:
-                if last is None:
-                    raise
+                        last = part  # given when the connection is free for the next call
+                        break
+                    yield part.replace(model=self._answered_by(part.model)) if type(part) is ResponseStarted else part
+            await answer.drain()
         if last is not None:
-            yield last.replace(warnings=(*encoded.warnings, *last.warnings)) if encoded.warnings else last
+            warnings = (*encoded.warnings, *last.warnings)
+            yield last.replace(model=self._answered_by(last.model), warnings=warnings)
 
-    def _refuse(self, answer: Answer, body: bytes, target: Target, ctx: Ctx) -> None:
-        """Raise what the provider said, when it said no."""
-        if answer.status < 300:
-            return
+    async def _whole(self, answer: Answer, encoded: Encoded) -> ModelResponse:
+        if _content_type(answer) == 'text/html':
+            raise LamellaError(
+                'FAILED_PRECONDITION', f'{self.name}: the server answered with a web page; check base_url'
+            )
+        response = self._codec.decode_response(await answer.read())
+        warnings = (*encoded.warnings, *response.warnings)
+        return response.replace(model=self._answered_by(response.model), warnings=warnings)
+
+    def _answered_by(self, model: str | None) -> str:
+        """The provider's own, more exact word for the model, under the provider's name as everywhere else."""
+        return self.name if model is None else f'{self.provider}/{model}'
+
+    async def _refusal(self, answer: Answer, target: Target, ctx: Ctx) -> LamellaError:
+        """What the provider said when it said no."""
         if answer.status < 400:
-            raise LamellaError('FAILED_PRECONDITION', f'{self.name}: redirected (HTTP {answer.status}); check base_url')
-        body = _without_credentials(body, target.headers)
-        raise self._codec.decode_error(answer.status, answer.headers, body, now=ctx.clock.time())
+            return LamellaError(
+                'FAILED_PRECONDITION', f'{self.name}: redirected (HTTP {answer.status}); check base_url'
+            )
+        body = _without_credentials(await _what_there_is(answer), target.headers)
+        return self._codec.decode_error(answer.status, answer.headers, body, now=ctx.clock.time())
+
+
+def _content_type(answer: Answer) -> str:
+    return answer.headers.get('content-type', '').partition(';')[0].strip().lower()
+
+
+async def _what_there_is(answer: Answer) -> bytes:
+    """The body of an error, or its beginning: the status counts, even when the rest is huge or never comes."""
+    body = b''
+    try:
+        async for piece in answer.pieces():
+            body += piece
+            if len(body) > _LONGEST_REFUSAL:
+                break
+    except LamellaError:
+        return body
+    return body
 
 
 def _without_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -94,17 +140,12 @@ def _without_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
     return body
 
 
-async def _parts(answer: Answer, decoder: StreamDecoder, events: SSEDecoder) -> AsyncGenerator[StreamPart, None]:
-    """The parts of a body of server-sent events."""
-    async for piece in answer.pieces():
-        for event in events.feed(piece):
-            for part in decoder.feed(event):
-                yield part
-    for event in events.finish():
-        for part in decoder.feed(event):
-            yield part
-    for part in decoder.finish():
-        yield part
+def _parts(events: SSEDecoder, decoder: StreamDecoder, piece: bytes | None) -> Iterator[StreamPart]:
+    """The parts that this piece of the body completes; `None` is the body's end."""
+    for event in events.finish() if piece is None else events.feed(piece):
+        yield from decoder.feed(event)
+    if piece is None:
+        yield from decoder.finish()
 
 
 def credential(given: str | None, variables: tuple[str, ...], plugin: str, base_url: str) -> str | None:
@@ -112,10 +153,10 @@ def credential(given: str | None, variables: tuple[str, ...], plugin: str, base_
 
     Raises UNAUTHENTICATED naming the variables and the argument; a server on this machine needs no key.
     """
-    found = given or next((value for name in variables if (value := os.environ.get(name))), None)
+    found = given or next((value for name in variables if (value := os.environ.get(name, '').strip())), None)
     if found:
         return found
-    if (urlsplit(base_url).hostname or '') in _LOOPBACK:
+    if (urlsplit(base_url).hostname or '') in LOOPBACK:
         return None
     raise LamellaError(
         'UNAUTHENTICATED', f'no API key for {plugin}: set {" or ".join(variables)}, or give {plugin}(api_key=…)'

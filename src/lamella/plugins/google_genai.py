@@ -53,6 +53,10 @@ class GeminiModel(WireModel):
 
     events = GeminiSSEDecoder
 
+    @property
+    def option_keys(self) -> tuple[str, ...]:
+        return (self.provider, 'google', 'gemini')
+
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
         hops, parts = Hops(), list[StreamPart]()
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import quote_plus
@@ -18,6 +19,7 @@ from lamella.wire.openai_responses import OpenAIResponsesCodec
 
 Api = Literal['chat', 'responses']
 _PATHS: dict[str, str] = {'chat': '/chat/completions', 'responses': '/responses'}
+_NO_WORD = re.compile(r'\W')
 _NATIVE = ModelInfo(structured_output='native')
 
 
@@ -25,6 +27,7 @@ class OpenAI(Plugin):
     """Models named `openai/…`, or `name/…` for a second, compatible provider (`OpenAI(name='groq', base_url=…)`).
 
     The key is `api_key`, or OPENAI_API_KEY, read when a model is first used; the address is `base_url`, or OPENAI_BASE_URL.
+    A provider with a name and an address of its own has its own variable too (GROQ_API_KEY): no key goes to another vendor.
     Azure: `base_url='https://….openai.azure.com/openai/v1'`, `headers={'api-key': …}`, `query={'api-version': …}`. `headers`
     and `query` are added to every call. `http` holds timeouts, proxy and TLS. `codec` is for servers with ways of their own.
     """
@@ -51,7 +54,7 @@ class OpenAI(Plugin):
         named = {'OpenAI-Organization': organization, 'OpenAI-Project': project}
         self._headers = {**{key: value for key, value in named.items() if value}, **(headers or {})}
         self._query = {key: quote_plus(value) for key, value in (query or {}).items()}
-        self._codec = codec or (OpenAIChatCodec(name) if api == 'chat' else OpenAIResponsesCodec())
+        self._codec = codec or (OpenAIChatCodec(name) if api == 'chat' else OpenAIResponsesCodec(name))
         self._transport = transport or AiohttpTransport(http or HttpSettings())
 
     def __repr__(self) -> str:
@@ -66,9 +69,14 @@ class OpenAI(Plugin):
         )
         headers = {'Content-Type': 'application/json', 'Accept': 'text/event-stream' if stream else 'application/json'}
         if not {'api-key', 'authorization'} & {key.lower() for key in self._headers}:
-            key = credential(self._api_key, ('OPENAI_API_KEY',), 'OpenAI', base_url)
+            key = credential(self._api_key, (self._variable(),), 'OpenAI', base_url)
             headers |= {'Authorization': f'Bearer {key}'} if key else {}
         return Target(joined(base_url + _PATHS[self._api], self._query), {**headers, **self._headers})
+
+    def _variable(self) -> str:
+        if self.name == 'openai' or self._base_url is None:
+            return 'OPENAI_API_KEY'
+        return f'{_NO_WORD.sub("_", self.name).upper()}_API_KEY'
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -33,8 +33,8 @@ def check_messages(messages: Sequence[Message], seed: int, *, always: bool) -> N
 
 
 _MUST_BEGIN = (
-    'messages.{place}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{found}`. When `thinking` is enabled, a '
-    'final `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use` and '
+    'messages.{place}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{found}`. When `thinking` is '
+    'enabled, a final `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use` and '
     '`tool_result` blocks): send back the thinking blocks of the answer as they came, or disable `thinking`.'
 )
 

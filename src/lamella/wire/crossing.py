@@ -39,6 +39,13 @@ _OF_BOTH = frozenset(
 _OWN_NOTES = frozenset(('after', 'instructions', 'invalid_json', 'item'))
 
 
+_GROUPS = frozenset(('generationConfig', 'reasoning', 'text', 'toolConfig'))
+# Fields in Chat Completions' notes that the Responses API has too.
+_READ_BY_BOTH = frozenset(('role', 'type', 'image_url.detail', 'function.strict'))
+# Objects of a body that hold the field in question.
+_HOLDERS = frozenset(('function', 'functionCall', 'functionResponse', 'image_url', 'inlineData', 'fileData'))
+
+
 class Received(Data, frozen=True):
     """Where a request came from: the protocol, its key of `provider_options`, and the options that it came with."""
 
@@ -79,9 +86,9 @@ def encode_request(codec: Codec, request: ModelRequest, model: str, *, stream: b
 
 
 def _names(options: Mapping[str, Any]) -> Iterator[str]:
-    """The options by name; those of Gemini's `generationConfig` one by one."""
+    """The options by name; of those that only hold others, these."""
     for name, value in options.items():
-        if name == 'generationConfig' and isinstance(value, Mapping):
+        if name in _GROUPS and isinstance(value, Mapping):
             yield from [f'{name}.{inner}' for inner in value]
         else:
             yield name
@@ -143,7 +150,7 @@ def _said(part: Part, message: Message, where: str, codec: Codec, model: str, wa
     reason = _refusal(codec, model, Message(message.role, (part,)))
     if reason is None:
         return part
-    warnings.append(f'{where} is not sent: {reason}')
+    warnings.append(f'{where} is not sent: {reason.replace("messages[0].content[0]", where)}')
     return TextPart(_stand_in(part, codec))
 
 
@@ -158,14 +165,20 @@ def _answer(part: ToolResponsePart, where: str, codec: Codec, model: str, warnin
 
 
 def _in_words(answer: ToolResponse, codec: Codec) -> Any:
+    """The output with texts in the place of media, which may have become JSON objects on their way."""
     items = answer.output if isinstance(answer.output, (list, tuple)) else [answer.output]
-    return [_stand_in(item, codec) if isinstance(item, MediaPart) else item for item in items]
+    return [TextPart(_stand_in(item, codec)) if _is_media(item) else item for item in items]
+
+
+def _is_media(item: Any) -> bool:
+    return isinstance(item, MediaPart) or (isinstance(item, dict) and item.get('type') == 'media')
 
 
 def _stand_in(part: Any, codec: Codec) -> str:
     kind = 'A tool request' if isinstance(part, ToolRequestPart) else 'A part'
-    if isinstance(part, MediaPart):
-        kind = f'A file of type {part.content_type}' if part.content_type else 'A file'
+    if _is_media(part):
+        content_type = part.content_type if isinstance(part, MediaPart) else part.get('content_type')
+        kind = f'A file of type {content_type}' if content_type else 'A file'
     return f'[{kind} was left out here: {codec.name} cannot carry it.]'
 
 
@@ -190,7 +203,7 @@ def _lost(request: ModelRequest, origin: Received, codec: Codec, body: bytes) ->
     for name, places in notes.items():
         shown = ', '.join(places[:MAX_PLACES]) + (' …' if len(places) > MAX_PLACES else '')
         yield f'{name} is not sent, {codec.name} has nothing like it ({shown})'
-    for where, what, said in _said_elsewhere(request):
+    for where, what, said in _said_elsewhere(request, codec):
         if said not in body:
             yield f'{where}: {what} is not sent, {codec.name} has no place for it'
 
@@ -207,27 +220,40 @@ def _metadata(request: ModelRequest) -> Iterator[tuple[str, Mapping[str, Any] | 
 
 
 def _foreign(metadata: Mapping[str, Any] | None, codec: Codec) -> list[str]:
-    """The fields in these notes that another protocol wrote."""
-    marks = (codec.provider, codec.name, f'{codec.provider}-responses' if codec.name == 'openai-responses' else '')
+    """The fields in these notes that only another protocol reads."""
+    responses = codec.name == 'openai-responses'
+    marks = (codec.name, f'{codec.provider}-responses') if responses else (codec.name, codec.provider)
     found = []
     for mark, fields in (metadata or {}).items():
         if mark not in marks and isinstance(fields, dict):
-            found += [f'{name} of {mark}' for name in _set(fields) if name not in _OWN_NOTES]
+            known = _READ_BY_BOTH if responses and mark == codec.provider else ()
+            found += [f'{name} of {mark}' for name in _set(fields) if name not in known]
     return found
 
 
-def _set(fields: JSON) -> list[str]:
-    return [name for name, value in fields.items() if value is not None]
+def _set(fields: JSON) -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, dict) and value and name in _HOLDERS:
+            yield from [f'{name}.{inner}' for inner in _set(value)]
+        elif value is not None and name not in _OWN_NOTES:
+            yield name
 
 
-def _said_elsewhere(request: ModelRequest) -> Iterator[tuple[str, str, bytes]]:
-    """What some protocols have no place for: where, what it is, and the bytes that stand for it in a body."""
+def _said_elsewhere(request: ModelRequest, codec: Codec) -> Iterator[tuple[str, str, bytes]]:
+    """What some protocols have no place for: where, what it is, and the bytes that stand for it in a body.
+
+    That Chat Completions takes no reasoning back is nothing to warn of, until a request has crossed; the others say it.
+    """
+    to_chat = codec.name == 'openai-chat'
     for i, message in enumerate(request.messages):
         for j, part in enumerate(message.content):
-            if isinstance(part, ReasoningPart) and part.text:
+            if isinstance(part, ReasoningPart) and part.text and to_chat:
                 yield f'messages[{i}].content[{j}]', 'reasoning', _inside(part.text)
             elif isinstance(part, MediaPart) and part.name:
                 yield f'messages[{i}].content[{j}]', f'the name {part.name!r}', _inside(part.name)
+            elif isinstance(part, ToolResponsePart) and part.tool_response.name:
+                name = part.tool_response.name
+                yield f'messages[{i}].content[{j}]', f"the tool's name {name!r}", _inside(name)
     for i, tool in enumerate(request.tools):
         if tool.output_schema:
             yield f'tools[{i}]', 'output_schema', msgspec.json.encode(tool.output_schema)

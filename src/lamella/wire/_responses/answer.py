@@ -222,11 +222,12 @@ def _image(part: MediaPart, marks: Marks) -> JSON | None:
 
 
 def add_logprobs(items: list[JSON], logprobs: Any) -> None:
-    """To the first text: they are not told apart by text in Lamella."""
-    for item in items:
-        for block in list_or_empty(item.get('content')):
-            if logprobs and item['type'] == 'message' and block.get('type') == 'output_text':
-                block['logprobs'] = logprobs
+    """To the first text: they are not told apart by text in Lamella. Replaces the item in the list."""
+    for i, item in enumerate(items if logprobs else ()):
+        blocks = list_or_empty(item.get('content')) if item['type'] == 'message' else []
+        for j, block in enumerate(blocks):
+            if dict_or_empty(block).get('type') == 'output_text':
+                items[i] = {**item, 'content': [*blocks[:j], {**block, 'logprobs': logprobs}, *blocks[j + 1 :]]}
                 return
 
 

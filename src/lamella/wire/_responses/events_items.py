@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lamella.types import JSON, Part, ReasoningPart, TextPart, ToolRequestPart
 from lamella.wire._openai_chat_calls import read_arguments
+from lamella.wire._openai_json import write
 from lamella.wire._responses.answer import Namer, answer_block, answer_reasoning, call_to_item
 from lamella.wire._responses.marks import Marks
 from lamella.wire._responses.output_write import annotations_of, message_fields
@@ -28,6 +29,9 @@ class Place:
         return {**self.item, 'content_index': self.content_index}
 
 
+DELTA = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":'
+
+
 class OpenText:
     """A text block. `annotations` are those that were sent; `done` is the block once it is closed.
 
@@ -40,6 +44,8 @@ class OpenText:
         self.metadata: JSON = {}
         self.annotations: list[JSON] = []
         self.unclaimed: list[JSON] = []
+        where = write(place.block, lambda: place.block)
+        self.rest = b',%s,"delta":' % where[1:-1]
         self.done: JSON | None = None
 
     def part(self) -> TextPart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamella.types import JSON, DataPart, Source, TextDelta, TextPart
-from lamella.wire._responses.events_items import OpenMessage, OpenText, Place
+from lamella.wire._responses.events_items import DELTA, OpenMessage, OpenText, Place
 from lamella.wire._responses.events_writer import EventWriter
 from lamella.wire._responses.facts import annotation_of
 from lamella.wire._responses.output_write import message_fields, refusal_of
@@ -29,7 +29,7 @@ class MessageEvents:
         if not part.text:
             return out
         text.pieces.append(part.text)
-        return out + self._out.event('response.output_text.delta', **text.place.block, delta=part.text, logprobs=[])
+        return out + self._out.delta(DELTA, text.rest, part.text)
 
     def _amend(self, text: OpenText, metadata: JSON) -> bytes:
         """What is only known once the whole message is: in the item and the whole answer it still has its place."""

@@ -37,6 +37,13 @@ class EventWriter:
         self._sequence += 1
         return encode_event(write(event, lambda: fields), kind)
 
+    def delta(self, head: bytes, rest: bytes, text: str) -> bytes:
+        """An event that differs from the one before in its number and its text: most are such."""
+        said = write(text, lambda: {'delta': text})
+        event = b'%s%d%s%s,"logprobs":[]}\n\n' % (head, self._sequence, rest, said)
+        self._sequence += 1
+        return event
+
     def start(self, id: str | None, own: JSON | None = None) -> bytes:
         """The events that open the answer; nothing when it is open. `own` are fields that the provider said at once."""
         if self._id is not None:

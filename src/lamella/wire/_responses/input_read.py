@@ -31,6 +31,9 @@ class InputReader:
     def read(self, item: JSON, where: str) -> None:
         """Raises Malformed."""
         kind, role = item.get('type'), item.get('role')
+        if role == 'user' and kind in (None, 'message') and _is_plain_text(item):
+            self._add('user', [TextPart(item['content'])], {})
+            return
         if kind is None and role is None and isinstance(item.get('id'), str):
             kind = 'item_reference'
             item = {'type': kind, **item}
@@ -109,3 +112,8 @@ class InputReader:
 
 def _is_plain(parts: list[Part]) -> bool:
     return len(parts) == 1 and type(parts[0]) is TextPart and parts[0].metadata is None
+
+
+def _is_plain_text(item: JSON) -> bool:
+    """Whether a message is a string and nothing else, as most of the user's are."""
+    return type(item.get('content')) is str and item.keys() <= _MESSAGE

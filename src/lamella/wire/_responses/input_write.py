@@ -62,7 +62,10 @@ class InputWriter:
 
     def add(self, index: int, message: Message) -> None:
         where = f'messages[{index}]'
-        if message.role == 'assistant':
+        if (text := plain_text(message)) is not None:
+            role = self._system_role if message.role == 'system' else message.role
+            self.items.append({'type': 'message', 'role': role, 'content': text})
+        elif message.role == 'assistant':
             self._assistant(message, index)
         elif message.role == 'system':
             self._message(self._role_of(message), message.content, message, where)
@@ -235,6 +238,15 @@ class InputWriter:
             followed = item.get('type') == 'reasoning' or is_output(item)
             kept.append(item)
         return kept[::-1]
+
+
+def plain_text(message: Message) -> str | None:
+    """The text of a message that is one text and nothing else, as most are."""
+    content = message.content
+    if message.metadata or len(content) != 1 or message.role == 'tool':
+        return None
+    part = content[0]
+    return part.text if type(part) is TextPart and not part.metadata else None
 
 
 def is_refusal_of(part: Part, marks: Marks) -> bool:

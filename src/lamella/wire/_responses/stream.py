@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from lamella.types import (
     JSON,
     Finished,
@@ -16,6 +18,7 @@ from lamella.types import (
     ResponseStarted,
     Status,
     StreamPart,
+    TextDelta,
     ToolInputDelta,
     ToolRequestPart,
 )
@@ -27,6 +30,18 @@ from lamella.wire._responses.output_read import OutputReader, cut_warning, may_b
 from lamella.wire._responses.output_write import is_refusal
 from lamella.wire._responses.stream_items import StreamItem
 from lamella.wire.sse import Event
+
+_TEXT = 'response.output_text.delta'
+
+
+class _Delta(msgspec.Struct):
+    type: str
+    delta: str
+    output_index: int = 0
+    content_index: int = 0
+
+
+_DELTA = msgspec.json.Decoder(_Delta)
 
 
 class ResponsesStreamDecoder:
@@ -51,6 +66,8 @@ class ResponsesStreamDecoder:
 
     def feed(self, event: Event) -> Sequence[StreamPart]:
         data = event.data
+        if event.event == _TEXT and (quick := self._quick(data)) is not None:
+            return [quick]
         if self._ended or not data or data.isspace() or data.startswith('[DONE]'):
             return ()
         try:
@@ -61,6 +78,24 @@ class ResponsesStreamDecoder:
             self._folder.add(part)
         self._given = self._given or bool(parts)
         return parts
+
+    def _quick(self, data: str) -> TextDelta | None:
+        """The next piece of a text that has begun, which most events are; `None` for anything that needs a closer look."""
+        if self._ended or self._held is not None:
+            return None
+        try:
+            event = _DELTA.decode(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return None
+        item = self._latest.get(event.output_index)
+        if item is None or item.settled or event.type != _TEXT or not event.delta:
+            return None
+        block = item.blocks.get(event.content_index)
+        if block is None:
+            return None
+        part = block.more(event.delta)
+        self._folder.add(part)
+        return part
 
     def finish(self) -> Sequence[StreamPart]:
         if self._ended:
@@ -127,7 +162,7 @@ class ResponsesStreamDecoder:
         item = self._latest.get(_number(event, 'output_index')) or self._item(event, 'message', parts)
         block = item.block(_number(event, 'content_index'))
         block.annotations += 1
-        if not block.text and not item.settled:
+        if not block.has_begun and not item.settled:
             parts.append(block.more(''))
         if (source := source_of(event.get('annotation'), block.index, self._marks)) is not None:
             parts.append(source)
@@ -276,7 +311,7 @@ _EVENTS: dict[str, Callable[[ResponsesStreamDecoder, JSON, list[StreamPart]], No
     'response.output_item.done': ResponsesStreamDecoder._done,
     'response.content_part.added': ResponsesStreamDecoder._block_added,
     'response.content_part.done': ResponsesStreamDecoder._block_done,
-    'response.output_text.delta': ResponsesStreamDecoder._text,
+    _TEXT: ResponsesStreamDecoder._text,
     'response.output_text.done': ResponsesStreamDecoder._text_done,
     'response.output_text.annotation.added': ResponsesStreamDecoder._annotation,
     'response.refusal.delta': ResponsesStreamDecoder._refusal,

@@ -44,6 +44,11 @@ class TextBlock:
     def text(self) -> str:
         return ''.join(self._pieces)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was handed out of it."""
+        return bool(self._pieces)
+
     def more(self, text: str) -> TextDelta:
         """The first piece names the message, so that whoever passes the stream on can do so too."""
         self._pieces.append(text)
@@ -67,7 +72,7 @@ class StreamItem:
     """One item of the answer. Its blocks are numbered in the order in which they begin."""
 
     __slots__ = (
-        '_blocks', '_done', '_handed', '_index', '_marks', '_new_index', '_refusals', '_thoughts', 'arguments', 'data',
+        '_done', '_handed', '_index', '_marks', '_new_index', '_refusals', '_thoughts', 'arguments', 'blocks', 'data',
         'output_index', 'settled',
     )  # fmt: skip
 
@@ -79,7 +84,7 @@ class StreamItem:
         self._index: int | None = None
         self._new_index = new_index
         self._marks = marks
-        self._blocks: dict[int, TextBlock] = {}
+        self.blocks: dict[int, TextBlock] = {}
         self._refusals: dict[int, list[str]] = {}
         self._done: dict[int, JSON] = {}
         self._handed: set[int] = set()
@@ -92,12 +97,12 @@ class StreamItem:
         return self._index
 
     def block(self, content_index: int) -> TextBlock:
-        block = self._blocks.get(content_index)
+        block = self.blocks.get(content_index)
         if block is None:
             id = text_or_none(self.data.get('id'))
             first = {self._marks.own: {ITEM: {'id': id}}} if id else None
-            index = self._new_index() if self._blocks else self.index
-            block = self._blocks[content_index] = TextBlock(index, first)
+            index = self._new_index() if self.blocks else self.index
+            block = self.blocks[content_index] = TextBlock(index, first)
         return block
 
     def announce(self, content_index: int, reader: OutputReader, parts: list[StreamPart]) -> None:
@@ -108,7 +113,7 @@ class StreamItem:
             item = {**self.data, 'status': 'completed', 'content': [done]}  # what goes on was not cut here
             (part,) = reader.read(item, 'item')
             parts += self._whole_block(before, part)
-        elif (text := self._blocks.get(before)) is not None and not text.text:
+        elif (text := self.blocks.get(before)) is not None and not text.has_begun:
             parts.append(text.more(''))
         self.block(content_index)
 
@@ -144,7 +149,7 @@ class StreamItem:
         if (field := _WRITTEN.get(kind) if isinstance(kind, str) else None) and not whole.get(field) and self.arguments:
             whole[field] = ''.join(self.arguments)
         if kind == 'message' and not whole.get('content'):
-            whole['content'] = [self._block_of(i) for i in sorted({*self._blocks, *self._refusals})]
+            whole['content'] = [self._block_of(i) for i in sorted({*self.blocks, *self._refusals})]
         if kind == 'reasoning' and not (whole.get('summary') or whole.get('content')):
             whole.update(self._thought_of())
         return whole
@@ -152,7 +157,7 @@ class StreamItem:
     def _block_of(self, content_index: int) -> JSON:
         if content_index in self._refusals:
             return {'type': 'refusal', 'refusal': ''.join(self._refusals[content_index])}
-        return {'type': 'output_text', 'text': self._blocks[content_index].text, 'annotations': []}
+        return {'type': 'output_text', 'text': self.blocks[content_index].text, 'annotations': []}
 
     def _thought_of(self) -> JSON:
         texts: dict[tuple[str, int], str] = {}
