@@ -234,7 +234,10 @@ async def test_a_held_chain_gives_its_parts_at_the_end_and_none_of_a_failed_try(
 
 
 async def test_an_answer_given_first_and_asked_again_later_is_shown_whole() -> None:
-    answers = [[ResponseStarted('m'), TextDelta('one'), Finished('stop')], [ResponseStarted('m'), TextDelta('two'), Finished('stop')]]
+    answers = [
+        [ResponseStarted('m'), TextDelta('one'), Finished('stop')],
+        [ResponseStarted('m'), TextDelta('two'), Finished('stop')],
+    ]
 
     async def each(params: Any, ctx: Any) -> Any:
         for part in answers.pop(0):

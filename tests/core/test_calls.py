@@ -67,10 +67,14 @@ async def test_an_attempt_that_fails_at_once_leaves_no_trace() -> None:
 async def test_a_call_after_the_first_text_is_refused_unless_it_goes_on() -> None:
     context = ctx()
     context.committed = True
-    with pytest.raises(LamellaError, match="continues=True") as caught:
+    with pytest.raises(LamellaError, match='continues=True') as caught:
         await parts('x', context=context)
     assert caught.value.status == 'FAILED_PRECONDITION'
-    assert [type(part) for part in await parts('x', context=context, continues=True)] == [ResponseStarted, TextDelta, Finished]
+    assert [type(part) for part in await parts('x', context=context, continues=True)] == [
+        ResponseStarted,
+        TextDelta,
+        Finished,
+    ]
 
 
 async def test_the_refusal_of_a_second_call_has_the_status_of_what_went_wrong_first() -> None:

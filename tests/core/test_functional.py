@@ -33,7 +33,9 @@ async def test_a_factory_makes_layers_with_checked_settings() -> None:
 
     words = generate_middleware(factory, name='words', config=Settings)
     model = ScriptedModel(['x'], repeat=True)
-    response = await both(lambda: Lamella(model=model), prompt='x', use=[words(times=2), words(config=Settings(word='a'))])
+    response = await both(
+        lambda: Lamella(model=model), prompt='x', use=[words(times=2), words(config=Settings(word='a'))]
+    )
     assert response.metadata == {'seen': True}
     assert model.requests[0].metadata == {'words': 'a'}
     with pytest.raises(ConfigError, match="words: unknown setting 'wrod': did you mean 'word'"):
@@ -51,7 +53,9 @@ async def test_it_works_as_a_decorator_and_without_settings() -> None:
         return {'model': model_hook}
 
     assert (notes.__name__, notes.__doc__) == ('notes', 'Takes notes.')
-    assert (await both(lambda: Lamella(model=ScriptedModel(['x'])), prompt='x', use=[notes()])).metadata == {'seen': True}
+    assert (await both(lambda: Lamella(model=ScriptedModel(['x'])), prompt='x', use=[notes()])).metadata == {
+        'seen': True
+    }
     with pytest.raises(ConfigError, match='takes no settings'):
         notes(size=1)
     assert repr(notes()) == 'notes()'

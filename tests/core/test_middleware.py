@@ -174,7 +174,13 @@ def test_a_layer_with_an_init_of_its_own_needs_no_super() -> None:
 
 @pytest.mark.parametrize(
     ('name', 'wanted'),
-    [('Retry', 'retry'), ('ToolApproval', 'tool_approval'), ('PIIRedaction', 'pii_redaction'), ('A', 'a'), ('OTel2X', 'o_tel2_x')],
+    [
+        ('Retry', 'retry'),
+        ('ToolApproval', 'tool_approval'),
+        ('PIIRedaction', 'pii_redaction'),
+        ('A', 'a'),
+        ('OTel2X', 'o_tel2_x'),
+    ],
 )
 def test_a_layer_is_named_after_its_class(name, wanted) -> None:
     assert snake_case(name) == wanted

@@ -128,7 +128,13 @@ def test_a_name_is_split_at_its_first_slash() -> None:
 
 @pytest.mark.parametrize(
     ('model_id', 'provider_id', 'name'),
-    [(None, None, 'scripted/model'), ('m', None, 'scripted/m'), (None, 'p', 'p/model'), ('m', 'p', 'p/m'), ('m/n', 'p', 'p/m/n')],
+    [
+        (None, None, 'scripted/model'),
+        ('m', None, 'scripted/m'),
+        (None, 'p', 'p/model'),
+        ('m', 'p', 'p/m'),
+        ('m/n', 'p', 'p/m/n'),
+    ],
 )
 def test_a_wrapped_model_is_named_after_what_it_wraps_or_as_told(model_id, provider_id, name) -> None:
     model = wrap_language_model(model=ScriptedModel(), middleware=[], model_id=model_id, provider_id=provider_id)

@@ -84,7 +84,15 @@ async def test_layers_of_both_kinds_stand_in_one_order(streaming) -> None:
         hook = {'wrap_model': model, 'wrap_stream': stream, 'transform_params': transform}[kind]
         return type('Noting', (BaseMiddleware,), {kind: hook})()
 
-    kinds = ['wrap_model', 'wrap_stream', 'transform_params', 'wrap_model', 'transform_params', 'wrap_stream', 'transform_params']
+    kinds = [
+        'wrap_model',
+        'wrap_stream',
+        'transform_params',
+        'wrap_model',
+        'transform_params',
+        'wrap_stream',
+        'transform_params',
+    ]
     use = [noting(f'{n}', kind) for n, kind in enumerate(kinds)]
     ai = app('x')
     await (ai.generate_stream(prompt='x', use=use).response if streaming else ai.generate(prompt='x', use=use))
@@ -103,7 +111,13 @@ async def test_changes_to_the_request_add_up_from_the_outside_in() -> None:
         return type('Adds', (BaseMiddleware,), body)()
 
     model = ScriptedModel(['x'], repeat=True)
-    use = [adds('a', also_wraps=True), StreamOnly(), adds('b', also_wraps=False), adds('c', also_wraps=True), adds('d', also_wraps=False)]
+    use = [
+        adds('a', also_wraps=True),
+        StreamOnly(),
+        adds('b', also_wraps=False),
+        adds('c', also_wraps=True),
+        adds('d', also_wraps=False),
+    ]
     await both(lambda: Lamella(model=model), prompt='x', use=use)
     assert [request.metadata for request in model.requests] == [{'path': 'abcd'}] * 2
 

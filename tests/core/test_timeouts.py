@@ -66,7 +66,13 @@ async def streamed(ai: Lamella, **options: Any) -> Any:
 DOORS = pytest.mark.parametrize('door', [whole, streamed], ids=lambda f: f.__name__)
 STACKS = pytest.mark.parametrize(
     'use',
-    [[], [ModelOnly()], [StreamOnly()], [GenerateOnly(), RunOnly()], [RunOnly(), StreamOnly(), ModelOnly(), GenerateOnly()]],
+    [
+        [],
+        [ModelOnly()],
+        [StreamOnly()],
+        [GenerateOnly(), RunOnly()],
+        [RunOnly(), StreamOnly(), ModelOnly(), GenerateOnly()],
+    ],
     ids=['bare', 'model', 'stream', 'turn', 'all'],
 )
 
@@ -166,7 +172,9 @@ async def test_a_timeout_of_a_model_call_can_be_retried_and_counts_as_an_attempt
     assert [attempt.duration_s for attempt in caught.value.attempts] == [10] * 4
 
 
-@pytest.mark.parametrize('limits', [Timeouts(first_content_s=5), Timeouts(idle_s=5), Timeouts(total_s=50, idle_s=5)], ids=repr)
+@pytest.mark.parametrize(
+    'limits', [Timeouts(first_content_s=5), Timeouts(idle_s=5), Timeouts(total_s=50, idle_s=5)], ids=repr
+)
 @STACKS
 async def test_the_readers_own_slowness_is_never_cut(limits, use) -> None:
     ai, clock, _ = waiting(TextDelta('a'), TextDelta('b'), TextDelta('c'))

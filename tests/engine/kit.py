@@ -105,4 +105,15 @@ async def no_leaks() -> AsyncIterator[None]:
     assert problems == [], problems
 
 
-__all__ = ['CollectingSink', 'FakeClock', 'app', 'both', 'folds_to', 'no_leaks', 'read', 'same_answer', 'scripted', 'shown']
+__all__ = [
+    'CollectingSink',
+    'FakeClock',
+    'app',
+    'both',
+    'folds_to',
+    'no_leaks',
+    'read',
+    'same_answer',
+    'scripted',
+    'shown',
+]

@@ -31,7 +31,9 @@ from lamella.types import (
 texts = st.text(st.characters(codec='utf-8', exclude_categories=['Cs']), max_size=6)
 index = st.integers(0, 3)
 metadata = st.none() | st.dictionaries(st.sampled_from(['a', 'b']), st.integers(0, 3), max_size=2)
-usage = st.none() | st.builds(Usage, st.none() | st.integers(0, 9), st.none() | st.integers(0, 9), st.none() | st.integers(0, 9))
+usage = st.none() | st.builds(
+    Usage, st.none() | st.integers(0, 9), st.none() | st.integers(0, 9), st.none() | st.integers(0, 9)
+)
 requests = st.builds(
     ToolRequest,
     st.sampled_from(['echo', 'fails', 'waits', 'nothing_like_it']),

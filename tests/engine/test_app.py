@@ -197,7 +197,9 @@ def test_run_main_returns_the_result_and_closes_the_plugins() -> None:
     assert ai.run_main(main()) == 'I am one'
 
 
-@pytest.mark.parametrize('error', [ValueError('mine'), LamellaError('ABORTED', 'x'), SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    'error', [ValueError('mine'), LamellaError('ABORTED', 'x'), SystemExit(3), KeyboardInterrupt()], ids=repr
+)
 def test_run_main_lets_every_exception_out_and_closes_the_plugins(error) -> None:
     plugin = Acme()
 

@@ -125,9 +125,7 @@ async def test_the_first_seed_loop_works_as_printed(desk) -> None:
     messages: Any = []
     restart: Any = None
     for _ in range(5):
-        response = await at.ask(
-            prompt='pay' if restart is None else None, messages=messages, resume_restart=restart
-        )
+        response = await at.ask(prompt='pay' if restart is None else None, messages=messages, resume_restart=restart)
         if not response.interrupts:
             break
         restart = [restart_tool(response.interrupts[0], metadata={'toolApproved': True})]

@@ -138,7 +138,11 @@ async def test_only_the_last_turn_is_read() -> None:
 
 async def test_a_run_that_stops_early_has_no_output_and_no_error() -> None:
     response = await both(
-        lambda: app(ToolRequest('echo', {'text': 'x'}, 'r')), prompt='x', tools=[echo], output_schema=list[int], max_turns=1
+        lambda: app(ToolRequest('echo', {'text': 'x'}, 'r')),
+        prompt='x',
+        tools=[echo],
+        output_schema=list[int],
+        max_turns=1,
     )
     assert (response.output, response.stop_reason) == (None, 'max_turns')
 
@@ -195,7 +199,9 @@ async def test_a_layer_that_asks_another_model_has_it_asked_in_its_own_way() -> 
     assert [message.text.count('Answer with one JSON value') for message in other.requests[0].messages] == [1, 0]
 
 
-@pytest.mark.parametrize('schema', ['Summary', 5, [Summary], Summary(bullets=[], sentiment='good'), object(), lambda: 1], ids=repr)
+@pytest.mark.parametrize(
+    'schema', ['Summary', 5, [Summary], Summary(bullets=[], sentiment='good'), object(), lambda: 1], ids=repr
+)
 async def test_what_is_no_schema_is_refused_before_the_call(schema) -> None:
     with pytest.raises(ConfigError, match='output_schema'):
         await app('never').generate(prompt='x', output_schema=schema)

@@ -118,7 +118,9 @@ async def test_a_model_reference_gives_defaults_that_the_call_overrides() -> Non
     ai = Lamella()
     ai.registry.add_model('acme/one', model)
     wanted = ModelRef('acme/one', config={'temperature': 1, 'seed': 3}, provider_options={'acme': {'a': 1, 'b': 1}})
-    await ai.generate(model=wanted, prompt='x', config={'temperature': 0.5}, provider_options={'acme': {'b': 2}, 'z': {}})
+    await ai.generate(
+        model=wanted, prompt='x', config={'temperature': 0.5}, provider_options={'acme': {'b': 2}, 'z': {}}
+    )
     assert model.requests[0].config == GenerationConfig(temperature=0.5, seed=3)
     assert model.requests[0].provider_options == {'acme': {'a': 1, 'b': 2}, 'z': {}}
 

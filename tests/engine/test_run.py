@@ -318,7 +318,9 @@ async def test_except_exception_in_a_layer_swallows_neither_stop_nor_cancellatio
                 await task
 
 
-@pytest.mark.parametrize(('status', 'error'), [('UNAVAILABLE', ConnectionResetError()), ('DEADLINE_EXCEEDED', TimeoutError())])
+@pytest.mark.parametrize(
+    ('status', 'error'), [('UNAVAILABLE', ConnectionResetError()), ('DEADLINE_EXCEEDED', TimeoutError())]
+)
 async def test_connection_failures_of_a_model_function_are_translated_with_their_cause(status, error) -> None:
     async def whole(request: Any, ctx: Any) -> Any:
         raise error

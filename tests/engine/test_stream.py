@@ -196,7 +196,14 @@ def tracked(log: list[str]) -> tuple[Lamella, list[Any]]:
             await asyncio.sleep(0)
             log.append('-model')
 
-    use = [TracksTurn(log), Tracks('a', log), TracksWhole('b', log), TracksWhole('c', log), Tracks('d', log), Transforms()]
+    use = [
+        TracksTurn(log),
+        Tracks('a', log),
+        TracksWhole('b', log),
+        TracksWhole('c', log),
+        Tracks('d', log),
+        Transforms(),
+    ]
     return Lamella(model=model), use
 
 
@@ -359,7 +366,10 @@ async def test_a_layer_that_swallows_the_cancellation_of_a_reader_who_left_does_
                 except BaseException:
                     return ModelResponse.text_of('anyway')
 
-    async with no_leaks(), app([TextDelta('a'), TextDelta('b')]).generate_stream(prompt='hi', use=[Stubborn()]) as stream:
+    async with (
+        no_leaks(),
+        app([TextDelta('a'), TextDelta('b')]).generate_stream(prompt='hi', use=[Stubborn()]) as stream,
+    ):
         await third(aiter(stream))
 
 
@@ -436,7 +446,9 @@ class Hedges(BaseMiddleware):
 
 
 @pytest.mark.parametrize('kind', [WaitsFor, InGroup, Hedges], ids=lambda k: k.__name__)
-@pytest.mark.parametrize('inner', [[], [ModelOnly()], [StreamOnly()], [HeldModel()]], ids=['bare', 'model', 'stream', 'held'])
+@pytest.mark.parametrize(
+    'inner', [[], [ModelOnly()], [StreamOnly()], [HeldModel()]], ids=['bare', 'model', 'stream', 'held']
+)
 async def test_layers_that_call_from_tasks_work_in_streams(kind, inner) -> None:
     async with no_leaks():
         response = await both(lambda: app('hello', repeat=True), prompt='hi', use=[kind(), *inner])
@@ -483,7 +495,9 @@ async def test_a_retry_before_the_first_text_is_not_seen() -> None:
     assert [type(part) for part in parts] == [ResponseStarted, TextDelta, Finished]
 
 
-@pytest.mark.parametrize('first', [TextDelta('who'), ReasoningDelta('hm'), Source('http://x'), Raw(1, keep=True)], ids=repr)
+@pytest.mark.parametrize(
+    'first', [TextDelta('who'), ReasoningDelta('hm'), Source('http://x'), Raw(1, keep=True)], ids=repr
+)
 async def test_a_retry_around_whole_calls_after_the_first_content_is_a_visible_restart(first) -> None:
     parts = await read(failing_once(first), prompt='hi', use=[NaiveRetry()])
     assert [type(part) for part in parts] == [
@@ -631,7 +645,14 @@ async def test_under_a_layer_that_holds_back_nothing_is_committed() -> None:
 
 async def test_a_layer_that_changes_the_text_of_the_whole_answer_makes_the_reader_start_over() -> None:
     parts = await read(app('quiet'), prompt='hi', use=[Louder()])
-    assert [type(part) for part in parts] == [ResponseStarted, TextDelta, Restarted, ResponseStarted, TextDelta, Finished]
+    assert [type(part) for part in parts] == [
+        ResponseStarted,
+        TextDelta,
+        Restarted,
+        ResponseStarted,
+        TextDelta,
+        Finished,
+    ]
     assert shown(parts) == 'QUIET!'
 
 
@@ -716,7 +737,9 @@ async def test_stop_run_with_an_answer_ends_the_run_with_it_in_both_doors(hook, 
         return app([TextDelta('first'), ToolRequest('echo', {'text': 'x'}, 'r')], 'last')
 
     async with no_leaks():
-        response = await both(build, prompt='hi', tools=[echo], use=[StreamOnly(), stopping(hook, True, after), ModelOnly()])
+        response = await both(
+            build, prompt='hi', tools=[echo], use=[StreamOnly(), stopping(hook, True, after), ModelOnly()]
+        )
     assert (response.stop_reason, response.stop_message, response.text) == ('max_cost', 'enough', 'stopped')
     assert response.messages[-1].text == 'stopped'
 
@@ -826,7 +849,9 @@ async def test_wrong_options_raise_before_anything_is_read() -> None:
 
 
 async def test_a_model_with_fixed_layers_streams_through_them() -> None:
-    model = wrap_language_model(model=ScriptedModel([[TextDelta('a'), TextDelta('b')]], repeat=True), middleware=[ModelOnly()])
+    model = wrap_language_model(
+        model=ScriptedModel([[TextDelta('a'), TextDelta('b')]], repeat=True), middleware=[ModelOnly()]
+    )
     async with no_leaks():
         response = await both(lambda: Lamella(model=model, clock=FakeClock()), prompt='hi', use=[StreamOnly()])
     assert response.text == 'ab'

@@ -90,7 +90,9 @@ async def test_a_sync_tool_runs_in_a_thread_and_leaves_the_loop_free() -> None:
     assert threading.get_ident() not in threads
 
 
-@pytest.mark.parametrize('how', ['tool error', 'bad input', 'extra input', 'missing input', 'text for an object', 'null'])
+@pytest.mark.parametrize(
+    'how', ['tool error', 'bad input', 'extra input', 'missing input', 'text for an object', 'null']
+)
 async def test_what_the_model_can_correct_goes_back_to_it_as_an_error(how) -> None:
     async def pay(amount: int) -> str:
         raise ToolError('the bank is closed')
@@ -124,7 +126,9 @@ async def test_a_tool_asked_for_in_a_run_without_tools_is_answered_and_not_run()
     assert 'unknown tool' in got.output
 
 
-@pytest.mark.parametrize('error', [ValueError('bug'), LamellaError('INTERNAL', 'broken'), ConfigError('wrong')], ids=repr)
+@pytest.mark.parametrize(
+    'error', [ValueError('bug'), LamellaError('INTERNAL', 'broken'), ConfigError('wrong')], ids=repr
+)
 async def test_any_other_exception_of_a_tool_ends_the_run_as_it_is(error) -> None:
     async def breaks() -> None:
         raise error
@@ -279,9 +283,7 @@ async def test_a_layer_that_returns_no_tool_response_is_one_clear_error() -> Non
             await next_fn(params, ctx)
 
     with pytest.raises(LamellaError, match="layer around tool 'works' returned NoneType"):
-        await app(asks(call('works'))).generate(
-            prompt='hi', tools=[Tool('works', run=lambda _: 1)], use=[Forgets()]
-        )
+        await app(asks(call('works'))).generate(prompt='hi', tools=[Tool('works', run=lambda _: 1)], use=[Forgets()])
 
 
 async def test_layers_around_tools_stand_in_order_and_see_each_call() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +13,11 @@ from hypothesis import strategies as st
 from lamella import Lamella, Message, ModelResponse, Stack, TextPart, Usage
 from lamella import middleware as catalog
 from lamella.middleware import BaseMiddleware
+from lamella.plugins.anthropic import Anthropic
+from lamella.plugins.google_genai import GoogleAI
 from lamella.plugins.middleware import Middleware
+from lamella.plugins.openai import OpenAI
+from lamella.simulator import Simulator
 from lamella.testing import FakeClock, ScriptedModel, StreamChecker, check_parts, check_response, checked
 from lamella.testing.stream_checker import RULES
 from lamella.types import (
@@ -37,6 +43,7 @@ from lamella.types import (
 )
 from tests.engine.kit import folds_to, no_leaks
 from tests.middleware.kit import cut, world
+from tests.middleware.test_modes import fresh, scripts, stacks
 
 START, END = ResponseStarted('m'), Finished()
 LOOK = ToolRequest('look', {'at': 'x'}, 'r-1')
@@ -290,6 +297,44 @@ async def test_every_layer_of_the_catalog_keeps_the_rules(name: str) -> None:
         whole = await apps[0].answer(checked(built(name)), tools=[look], max_turns=3)
         _, error = await apps[1].read(checked(built(name)), tools=[look], max_turns=3)
         assert type(whole) is type(error) if error else not isinstance(whole, LamellaError)
+
+
+@settings(max_examples=100, deadline=None)
+@given(scripts, scripts, stacks)
+def test_stacks_keep_the_rules_whatever_fails(a: list[Any], b: list[Any], use: list[BaseMiddleware[Any]]) -> None:
+    async def run() -> None:
+        apps = [world({'v/a': a, 'v/b': b}, repeat=True) for _ in range(2)]
+        await apps[0].answer(checked(*fresh(use)), tools=[look], max_turns=3)
+        await apps[1].read(checked(*fresh(use)), tools=[look], max_turns=3)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope='module')
+def simulator() -> Iterator[str]:
+    with Simulator().in_thread() as running:
+        yield running.base_url
+
+
+@pytest.mark.parametrize(
+    ('plugin', 'model', 'path'),
+    [
+        (OpenAI, 'openai/gpt-5', '/v1'),
+        (partial(OpenAI, api='responses'), 'openai/gpt-5', '/v1'),
+        (Anthropic, 'anthropic/claude-x', ''),
+        (GoogleAI, 'googleai/gemini-2.5-pro', ''),
+    ],
+)
+async def test_every_provider_keeps_the_rules(plugin: Any, model: str, path: str, simulator: str) -> None:
+    ai = Lamella(plugins=[plugin(api_key='k', base_url=simulator + path)], model=model, use=[checked()])
+    calls: list[dict[str, Any]] = [{}, {'tools': [look]}, {'tools': [look], 'tool_choice': 'required', 'max_turns': 2}]
+    try:
+        for options in calls:
+            whole = await ai.generate(prompt='look at the sky', **options)
+            stream = ai.generate_stream(prompt='look at the sky', **options)
+            assert (await stream.response).stop_reason == whole.stop_reason
+    finally:
+        await ai.aclose()
 
 
 texts = st.text(max_size=4)

@@ -128,7 +128,9 @@ def test_the_short_forms_of_a_message_are_taken_inside_a_users_model_too() -> No
     class Chat(BaseModel):
         messages: list[Message]
 
-    chat = Chat(messages=['hi', {'role': 'assistant', 'content': 'hello'}, {'role': 'user', 'content': ['a', TextPart('b')]}])
+    chat = Chat(
+        messages=['hi', {'role': 'assistant', 'content': 'hello'}, {'role': 'user', 'content': ['a', TextPart('b')]}]
+    )
     assert [message.text for message in chat.messages] == ['hi', 'hello', 'ab']
 
 

@@ -134,7 +134,9 @@ def test_control_flow_is_out_of_reach_of_except_exception(signal) -> None:
             pass
 
 
-@pytest.mark.parametrize('signal', [Interrupt('wait', {'a': 1}), StopRun('loop', 'enough', response=ModelResponse())], ids=repr)
+@pytest.mark.parametrize(
+    'signal', [Interrupt('wait', {'a': 1}), StopRun('loop', 'enough', response=ModelResponse())], ids=repr
+)
 def test_control_flow_pickles_too(signal) -> None:
     other = pickle.loads(pickle.dumps(signal))
     assert vars(other) == vars(signal)

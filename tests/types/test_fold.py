@@ -58,7 +58,9 @@ responses = st.builds(
     sources=st.lists(st.builds(Source, words), max_size=2).map(tuple),
     metadata=st.dictionaries(st.sampled_from('ab'), st.integers(0, 3)),
     warnings=st.lists(words, max_size=2).map(tuple),
-    tool_responses=st.lists(st.builds(ToolResponsePart, st.builds(ToolResponse, st.just('t')), metadata), max_size=2).map(tuple),
+    tool_responses=st.lists(
+        st.builds(ToolResponsePart, st.builds(ToolResponse, st.just('t')), metadata), max_size=2
+    ).map(tuple),
 )
 
 
@@ -101,7 +103,10 @@ def test_requests_files_and_raw_blocks_without_numbers_stay_several() -> None:
 
 
 def test_text_and_reasoning_of_one_number_are_two_blocks() -> None:
-    assert fold([ReasoningDelta('hm'), TextDelta('a'), Finished()]).message.content == (ReasoningPart('hm'), TextPart('a'))
+    assert fold([ReasoningDelta('hm'), TextDelta('a'), Finished()]).message.content == (
+        ReasoningPart('hm'),
+        TextPart('a'),
+    )
 
 
 def test_a_redacted_piece_makes_the_whole_redacted() -> None:
@@ -134,7 +139,9 @@ def test_over_several_turns_it_is_the_last_ones_with_the_usage_of_all() -> None:
 
 
 def test_an_attempt_that_was_paid_for_and_taken_back_is_not_counted_without_its_end() -> None:
-    response = fold([ResponseStarted(), TextDelta('a'), Restarted(), ResponseStarted(), TextDelta('b'), Finished('stop', Usage(1))])
+    response = fold(
+        [ResponseStarted(), TextDelta('a'), Restarted(), ResponseStarted(), TextDelta('b'), Finished('stop', Usage(1))]
+    )
     assert response.usage == Usage(1)
 
 
@@ -158,7 +165,7 @@ def test_a_folder_can_be_asked_at_any_time() -> None:
 def test_what_is_no_part_is_refused(thing) -> None:
     with pytest.raises(LamellaError, match=type(thing).__name__) as caught:
         fold([thing])
-    assert caught.value.status == 'INTERNAL'
+    assert caught.value.status == 'FAILED_PRECONDITION'
 
 
 @pytest.mark.parametrize(
@@ -178,7 +185,9 @@ def test_content_is_what_a_reader_has_seen_of_the_answer(part: Any, wanted: bool
 
 
 def test_the_end_of_a_response_has_its_facts() -> None:
-    response = ModelResponse(finish_reason='length', usage=Usage(1), model='m', id='i', metadata={'a': 1}, warnings=('w',))
+    response = ModelResponse(
+        finish_reason='length', usage=Usage(1), model='m', id='i', metadata={'a': 1}, warnings=('w',)
+    )
     assert finished_of(response, 'max_tokens') == Finished(
         'length', Usage(1), 'm', 'i', None, {'a': 1}, ('w',), 'max_tokens'
     )

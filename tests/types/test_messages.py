@@ -32,7 +32,15 @@ def test_each_role_has_its_constructor() -> None:
 
 def test_content_is_taken_as_a_string_a_part_or_a_list() -> None:
     text = TextPart('hi')
-    for content in ('hi', text, ['hi'], [text], (text,), [{'type': 'text', 'text': 'hi'}], {'type': 'text', 'text': 'hi'}):
+    for content in (
+        'hi',
+        text,
+        ['hi'],
+        [text],
+        (text,),
+        [{'type': 'text', 'text': 'hi'}],
+        {'type': 'text', 'text': 'hi'},
+    ):
         assert Message('user', content).content == (text,)  # type: ignore[arg-type]
     assert Message('user', []).content == ()  # type: ignore[arg-type]
     assert Message('user', '').content == (TextPart(''),)  # type: ignore[arg-type]
@@ -63,7 +71,15 @@ def test_even_a_tuple_is_looked_into() -> None:
 
 @pytest.mark.parametrize(
     'part',
-    [{'type': 'image'}, {'text': 'x'}, {'type': 'text'}, {'type': 'text', 'text': 5}, {}, {'type': 'media'}, {'type': 'media', 'url': 'a', 'data': ''}],
+    [
+        {'type': 'image'},
+        {'text': 'x'},
+        {'type': 'text'},
+        {'type': 'text', 'text': 5},
+        {},
+        {'type': 'media'},
+        {'type': 'media', 'url': 'a', 'data': ''},
+    ],
     ids=repr,
 )
 def test_a_part_that_is_none_is_refused_with_its_place(part) -> None:

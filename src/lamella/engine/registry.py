@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
 from lamella.core.functional import check_name
 from lamella.core.middleware import BaseMiddleware
@@ -13,6 +12,10 @@ from lamella.core.models import ConfiguredModel, FunctionModel, ModelRef, to_con
 from lamella.core.plugin import Plugin
 from lamella.core.tools import Tool, tool_of
 from lamella.types import ConfigError, UnknownNameError
+
+K = TypeVar('K')
+V = TypeVar('V')
+KEPT = 256
 
 
 class Registry:
@@ -24,9 +27,10 @@ class Registry:
         self.flows: dict[str, Any] = {}
         self.layers: dict[str, type[BaseMiddleware[Any]]] = {}
         self.plugins: dict[str, Plugin] = {}
+        self._registered_tools: dict[Callable[..., Any], Tool] = {}
         self._resolved: dict[str, Model] = {}
-        self._function_tools: WeakKeyDictionary[Callable[..., Any], Tool] = WeakKeyDictionary()
-        self._function_models: WeakKeyDictionary[Callable[..., Any], Model] = WeakKeyDictionary()
+        self._function_tools: dict[Callable[..., Any], Tool] = {}
+        self._function_models: dict[Callable[..., Any], Model] = {}
         for plugin in plugins:
             self._add_plugin(plugin)
 
@@ -69,9 +73,8 @@ class Registry:
         if isinstance(wanted, ModelRef):
             return ConfiguredModel(self.model(wanted.name), to_config(wanted.config), wanted.provider_options)
         if callable(wanted) and not isinstance(wanted, type):
-            if wanted not in self._function_models:
-                self._function_models[wanted] = FunctionModel(wanted)
-            return self._function_models[wanted]
+            known = self._function_models.get(wanted)
+            return _keep(self._function_models, wanted, FunctionModel(wanted)) if known is None else known
         raise ConfigError(f"model={wanted!r}: give a name such as 'openai/gpt-5', a Model, a ModelRef or a function")
 
     def _by_name(self, name: str) -> Model:
@@ -82,8 +85,7 @@ class Registry:
             model = plugin.model(short) if plugin is not None and slash else None
         if model is None:
             raise UnknownNameError('model', name, self._known_models(name), self._model_hint(name))
-        self._resolved[name] = model
-        return model
+        return _keep(self._resolved, name, model)
 
     def _known_models(self, name: str) -> list[str]:
         known = [f'{plugin.name}/{model}' for plugin in self.plugins.values() for model in plugin.known_models()]
@@ -108,14 +110,19 @@ class Registry:
                 raise UnknownNameError('tool', wanted, sorted(self.tools), 'Register tools with @ai.tool()')
             return self.tools[wanted]
         try:
-            found = self._function_tools.get(wanted)
-        except TypeError:  # bound methods and partials of unhashable things
+            found = self._registered_tools.get(wanted) or self._function_tools.get(wanted)
+        except TypeError:  # methods and partials of what cannot be hashed
             return tool_of(wanted)
-        if found is None:
-            found = tool_of(wanted)
-            self.remember(wanted, found)
-        return found
+        return _keep(self._function_tools, wanted, tool_of(wanted)) if found is None else found
 
     def remember(self, function: Any, tool: Tool) -> None:
-        """Keep the tool made of a function for as long as the function lives."""
-        self._function_tools[function] = tool
+        """The tool that a registered function stands for."""
+        self._registered_tools[function] = tool
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> V:
+    """Remember, and forget the oldest of more than 256: functions and names may be made anew for every call."""
+    while len(kept) >= KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
+    return value

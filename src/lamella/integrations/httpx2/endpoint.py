@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +81,7 @@ class Call:
             url = url.copy_with(path=path_for(url.path, model))
         if body != self.body:
             dropped |= _OF_THE_ORIGINAL
-        headers = [(name, value) for name, value in self.http.headers.multi_items() if name not in dropped]
+        headers = _without(self.http.headers, dropped)
         return httpx2.Request('POST', url, headers=headers, content=body, extensions=self.http.extensions)
 
     def refused(self, status: int, headers: httpx2.Headers, body: bytes, now: float) -> LamellaError:
@@ -97,10 +97,14 @@ def _with_usage(body: bytes) -> bytes:
     return msgspec.json.encode({**data, 'stream_options': {**given, 'include_usage': True}})
 
 
-def passed_on(headers: httpx2.Headers) -> list[tuple[str, str]]:
+def passed_on(headers: httpx2.Headers) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that still hold when its body was read: request ids, rate limits, cookies."""
-    gone = (_OF_THE_CONNECTION | _OF_THE_BODY) - {'content-type'}
-    return [(name, value) for name, value in headers.multi_items() if name not in gone]
+    return _without(headers, (_OF_THE_CONNECTION | _OF_THE_BODY) - {'content-type'})
+
+
+def _without(headers: httpx2.Headers, dropped: Collection[str]) -> list[tuple[bytes, bytes]]:
+    """As bytes: not every header is ASCII."""
+    return [(name, value) for name, value in headers.raw if name.decode('latin-1').lower() not in dropped]
 
 
 class Context(dict[str, Any]):

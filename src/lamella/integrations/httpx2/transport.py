@@ -167,14 +167,11 @@ async def _opening(parts: AsyncIterator[StreamPart]) -> list[StreamPart]:
     return opening
 
 
-def _headers(own: httpx2.Headers, content_type: str, warnings: Sequence[str] = ()) -> list[tuple[str, str]]:
-    kept = [(name, value) for name, value in passed_on(own) if name != 'content-type']
-    return [*kept, ('content-type', content_type), *([(WARNINGS, _ascii(warnings))] if warnings else [])]
-
-
-def _ascii(warnings: Sequence[str]) -> str:
-    """As JSON: header values have no other letters than those of ASCII."""
-    return json.dumps(list(warnings))
+def _headers(own: httpx2.Headers, content_type: str, warnings: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
+    """`own` are the vendor's. Warnings go as JSON, since header values have no other letters than those of ASCII."""
+    kept = [(name, value) for name, value in passed_on(own) if name.lower() != b'content-type']
+    warned = [(WARNINGS.encode(), json.dumps(list(warnings)).encode())] if warnings else []
+    return [*kept, (b'content-type', content_type.encode()), *warned]
 
 
 def _answered(call: Call, response: GenerateResponse) -> httpx2.Response:

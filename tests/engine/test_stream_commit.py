@@ -13,9 +13,7 @@ from lamella.types import Finished, ResponseStarted, Restarted, TextDelta, ToolR
 from tests.engine.kit import no_leaks
 from tests.engine.strategies import RETRYING, echo, retrying
 
-plans = st.lists(
-    st.tuples(st.integers(0, 3), st.sampled_from(['ok', 'ok', 'fails', 'tool'])), min_size=1, max_size=6
-)
+plans = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(['ok', 'ok', 'fails', 'tool'])), min_size=1, max_size=6)
 
 
 def speaking(plan: list[tuple[int, str]]) -> ScriptedModel:
