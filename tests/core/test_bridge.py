@@ -1,6 +1,7 @@
 """The bridge: coroutine hooks around a stream of parts, stepped by the reader's own pull."""
 
 import asyncio
+import contextlib
 import contextvars
 from typing import Any
 
@@ -76,9 +77,9 @@ async def test_a_chain_may_wait_for_futures_and_tasks_on_the_way() -> None:
         asyncio.get_running_loop().call_soon(future.set_result, 1)
         assert await future == 1
         assert await asyncio.create_task(asyncio.sleep(0, 'x')) == 'x'
+        failing = asyncio.get_running_loop().create_future()
+        failing.set_exception(KeyError('x'))
         with pytest.raises(KeyError):
-            failing = asyncio.get_running_loop().create_future()
-            failing.set_exception(KeyError('x'))
             await failing
         async with asyncio.timeout(10), asyncio.Lock():
             return await inner(params, ctx)
@@ -271,10 +272,8 @@ async def test_a_second_try_that_fails_leaves_the_first_answer_shown_whole() -> 
 
     async def chain(params: Any, ctx: Any) -> Any:
         first = await inner(params, ctx)
-        try:
+        with contextlib.suppress(LamellaError):
             await inner(params, ctx)
-        except LamellaError:
-            pass
         return first
 
     assert fold(await read(chain)).text == 'one'

@@ -56,9 +56,14 @@ def test_events_reach_every_listener_with_the_time_of_the_clock() -> None:
 
 def test_listening_ends_with_the_block_also_after_an_error() -> None:
     ctx, sink = context(), CollectingSink()
-    with pytest.raises(KeyError), ctx.listening(sink):
-        ctx.emit('inside')
-        raise KeyError
+
+    def fails() -> None:
+        with ctx.listening(sink):
+            ctx.emit('inside')
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     ctx.emit('outside')
     assert sink.names == ['inside']
     assert ctx.sinks == ()

@@ -13,6 +13,10 @@ from lamella.types import ConfigError, TextDelta
 from tests.engine.kit import both
 
 
+def nothing() -> dict[str, Any]:
+    return {}
+
+
 class Settings(BaseModel):
     word: str = 'hi'
     times: int = 1
@@ -105,14 +109,14 @@ def test_what_is_no_hook_is_refused_with_the_nearest_name() -> None:
 
 @pytest.mark.parametrize('answer', [None, [], 'model', model_hook], ids=repr)
 def test_a_factory_must_return_a_dict_of_hooks(answer) -> None:
-    with pytest.raises(ConfigError, match='x: .*dict'):
+    with pytest.raises(ConfigError, match=r'x: .*dict'):
         generate_middleware(lambda: answer, name='x')()
 
 
 @pytest.mark.parametrize('name', ['a/b', 'a:b', 'a b', 'a\nb', '', ' ', None, 5])
 def test_a_name_is_one_token(name) -> None:
     with pytest.raises(ConfigError, match='single token'):
-        generate_middleware(lambda: {}, name=name)
+        generate_middleware(nothing, name=name)
     with pytest.raises(ConfigError, match='single token'):
         check_name(name)
 
@@ -123,7 +127,7 @@ def test_other_names_are_fine(name) -> None:
 
 
 def test_hooks_that_do_nothing_make_a_layer_that_does_nothing() -> None:
-    assert generate_middleware(lambda: {}, name='x')()._hooks == frozenset()
+    assert generate_middleware(nothing, name='x')()._hooks == frozenset()
 
 
 async def test_two_layers_of_one_factory_keep_their_state_apart() -> None:

@@ -291,9 +291,11 @@ async def test_cutoffs_inside_each_other_say_which_one_it_was() -> None:
     clock = FakeClock(auto=False)
 
     async def inside() -> None:
-        async with Cutoff(clock, 9, lambda: LamellaError('DEADLINE_EXCEEDED', 'outer')):
-            async with Cutoff(clock, 5, lambda: LamellaError('DEADLINE_EXCEEDED', 'inner')):
-                await clock.sleep(100)
+        def error(which: str) -> LamellaError:
+            return LamellaError('DEADLINE_EXCEEDED', which)
+
+        async with Cutoff(clock, 9, lambda: error('outer')), Cutoff(clock, 5, lambda: error('inner')):
+            await clock.sleep(100)
 
     task = asyncio.create_task(inside())
     await settle()

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from lamella import Tool, ToolContext, ToolError
+from lamella import Lamella, Tool, ToolContext, ToolError
+from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.tools import tool_of
 from lamella.types import ConfigError
 
@@ -367,7 +368,5 @@ def test_a_tool_of_a_tool_is_itself() -> None:
 
 
 def test_the_context_of_a_tool_gives_the_callers_values() -> None:
-    class Run:
-        context = {'tenant': 'acme'}
-
-    assert ToolContext(Run()).context == {'tenant': 'acme'}
+    run = GenerateMiddlewareContext(Lamella(), context={'tenant': 'acme'})
+    assert ToolContext(run).context == {'tenant': 'acme'}

@@ -11,7 +11,6 @@ from lamella import Lamella, LamellaError, StopRun
 from lamella.middleware import BaseMiddleware
 from lamella.testing import FakeClock, ScriptedModel
 from lamella.types import (
-    ConfigError,
     Finished,
     Message,
     ModelResponse,
@@ -407,7 +406,7 @@ async def test_ten_thousand_calls_leave_nothing_behind() -> None:
     async def model(request: Any, ctx: Any) -> Any:
         return ModelResponse.text_of('ok')
 
-    ai = Lamella(model=model, use=[ModelOnly(), GenerateOnly()])
+    ai = Lamella(model=model, use=[ModelOnly(), GenerateOnly(), RunOnly()])
     shared = [Counted()]
 
     async def many(count: int) -> None:
@@ -429,7 +428,19 @@ async def test_ten_thousand_calls_leave_nothing_behind() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 200_000, f'{grown} bytes'
+    assert grown < 100_000, f'{grown} bytes'
+
+
+async def test_calls_fold_a_stack_no_further_once_every_kind_was_made() -> None:
+    layers = [GenerateOnly(), RunOnly(), StreamOnly(), ModelOnly(), ToolOnly()]
+    ai = app(ask(), 'x', repeat=True, use=layers)
+
+    async def each_kind() -> int:
+        await ai.generate(prompt='x', tools=[echo])
+        await read(ai, prompt='x', tools=[echo])
+        return len(ai.stack._folded)
+
+    assert await each_kind() == await each_kind() == await each_kind()
 
 
 class Counted(BaseMiddleware):

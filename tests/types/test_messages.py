@@ -59,7 +59,7 @@ def test_content_that_is_not_made_of_parts_is_refused(content) -> None:
     with pytest.raises(TypeError, match='content'):
         Message('user', content)
     if content is not None:
-        with pytest.raises(TypeError, match='here.content'):
+        with pytest.raises(TypeError, match=r'here\.content'):
             to_message({'role': 'user', 'content': content}, 'here')
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Any
 from weakref import ref
@@ -167,6 +167,7 @@ def around(hook: str, stack: Stack, innermost: Callable[[Any, Ctx], Items]) -> C
     return bridged
 
 
+@cache  # one for each kind of call, so that a stack folds it once
 def _collector(inner: Callable[[Any, Ctx], Items]) -> Callable[[Any, Ctx], Coroutine[Any, Any, ModelResponse]]:
     async def collect(params: Any, ctx: Ctx) -> ModelResponse:
         channel: Channel | None = params.channel

@@ -50,7 +50,9 @@ class SyncDoor:
         """
         if self._thread is threading.current_thread():
             coroutine.close()
-            raise LamellaError('FAILED_PRECONDITION', 'ai.sync in async code that ai.sync runs: await ai.generate(…) there')
+            raise LamellaError(
+                'FAILED_PRECONDITION', 'ai.sync in async code that ai.sync runs: await ai.generate(…) there'
+            )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
         try:
             return future.result()
