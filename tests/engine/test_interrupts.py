@@ -468,3 +468,72 @@ def test_a_text_part_is_no_interrupt() -> None:
 def test_a_tool_response_part_is_no_interrupt() -> None:
     with pytest.raises(ConfigError, match='ToolResponsePart'):
         deny_tool(ToolResponsePart(ToolResponse('pay')))  # type: ignore[arg-type]
+
+
+async def test_a_used_decision_stays_used_whatever_its_metadata_claims(desk) -> None:
+    at = desk(ONE, 'done')
+    response = await at.ask(prompt='pay')
+    (shown,) = response.interrupts
+    yes = {'toolApproved': True}
+    await at.ask(messages=response.messages, resume_restart=[restart_tool(shown, metadata=yes)])
+    claimed = shown.replace(metadata={'interrupt': {'id': 'another'}})
+    from_messages = response.messages[-1].tool_requests[0]
+    for again in (claimed, from_messages):
+        with pytest.raises(Rejected, match='already used'):
+            await at.ask(messages=response.messages, resume_restart=[restart_tool(again, metadata=yes)])
+    assert at.bank.paid == [1]
+
+
+async def test_a_call_left_pending_runs_once_by_its_old_or_its_new_interrupt(desk) -> None:
+    at = desk([ONE, TWO], 'done')
+    first = await at.ask(prompt='pay')
+    yes = {'toolApproved': True}
+    second = await at.ask(messages=first.messages, resume_restart=[restart_tool(first.interrupts[0], metadata=yes)])
+    await at.ask(messages=second.messages, resume_restart=[restart_tool(first.interrupts[1], metadata=yes)])
+    with pytest.raises(Rejected, match='already used'):
+        await at.ask(messages=second.messages, resume_restart=[restart_tool(second.interrupts[0], metadata=yes)])
+    assert at.bank.paid == [1, 2]
+
+
+async def test_the_same_call_in_another_conversation_has_a_decision_of_its_own(desk) -> None:
+    at = desk(ONE, 'done', ONE, 'done')
+    for _ in range(2):
+        response = await at.ask(prompt='pay')
+        part = response.messages[-1].tool_requests[0]
+        await at.ask(messages=response.messages, resume_restart=[restart_tool(part, metadata={'toolApproved': True})])
+    assert at.bank.paid == [1, 1]
+
+
+async def test_a_decision_is_not_spent_by_a_call_that_never_ran(desk) -> None:
+    class Refuses(BaseMiddleware):
+        async def wrap_run(self, params, ctx, next_fn):
+            raise Rejected('not now', by='limit')
+
+    at = desk([ONE, TWO], 'done')
+    response = await at.ask(prompt='pay')
+    yes = {'toolApproved': True}
+    one, two = (restart_tool(part, metadata=yes) for part in response.interrupts)
+    with pytest.raises(Rejected, match='not now'):
+        await at.ask(messages=response.messages, resume_restart=[one, two], use=[Refuses()])
+    at.ai.generate_stream(messages=response.messages, resume_restart=[one, two])
+    await at.ask(messages=response.messages, resume_restart=[one, two])
+    assert at.bank.paid == [1, 2]
+
+
+@pytest.mark.parametrize('other', [float('inf'), float('nan'), float('-inf'), '1', True, 1.0])
+async def test_inputs_that_only_look_alike_need_decisions_of_their_own(desk, other) -> None:
+    at = desk(ToolRequest('pay', {'amount': 1}, 'r1'))
+    response = await at.ask(prompt='pay')
+    asked = Message.assistant(ToolRequestPart(ToolRequest('pay', {'amount': other}, 'r1')))
+    decision = restart_tool(response.interrupts[0], metadata={'toolApproved': True})
+    with pytest.raises(Rejected, match='another input'):
+        await at.ask(messages=[*response.messages[:-1], asked], resume_restart=[decision])
+    assert at.bank.paid == []
+
+
+def test_an_input_that_is_nested_too_deeply_is_one_clear_error() -> None:
+    deep: Any = []
+    for _ in range(20_000):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="input of tool 'pay'"):
+        restart_tool(ToolRequestPart(ToolRequest('pay', deep, 'r1')))

@@ -396,6 +396,7 @@ async def test_a_layer_that_keeps_the_iterator_and_never_reads_it_leaks_nothing(
         async def wrap_stream(self, params, ctx, next_fn):
             next_fn(params, ctx)
             yield TextDelta('mine')
+            yield Finished()
 
     async with no_leaks():
         assert shown(await read(app('x'), prompt='hi', use=[Ignores(), ModelOnly()])) == 'mine'
@@ -588,12 +589,36 @@ async def test_a_second_start_without_a_restart_is_refused() -> None:
     class Starts(BaseMiddleware):
         async def wrap_stream(self, params, ctx, next_fn):
             async for part in next_fn(params, ctx):
+                if type(part) is Finished:
+                    yield ResponseStarted('other')
                 yield part
-            yield ResponseStarted('other')
-            yield TextDelta('again')
 
     with pytest.raises(LamellaError, match='started the answer over'):
         await read(app([TextDelta('one')]), prompt='hi', use=[Starts()])
+
+
+@pytest.mark.parametrize('behind', [TextDelta('late'), Finished(), ResponseStarted('other')], ids=repr)
+async def test_nothing_comes_behind_the_end_that_a_layer_has_told(behind) -> None:
+    class TalksOn(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            async for part in next_fn(params, ctx):
+                yield part
+            yield behind
+
+    for door in (app('x').generate, lambda **o: read(app('x'), **o)):
+        with pytest.raises(LamellaError, match='after Finished'):
+            await door(prompt='hi', use=[TalksOn()])
+
+
+async def test_a_layer_that_forgets_to_hand_on_the_stream_is_one_clear_error() -> None:
+    class Silent(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            for part in ():
+                yield part
+
+    for door in (app('x').generate, lambda **o: read(app('x'), **o)):
+        with pytest.raises(LamellaError, match='no Finished at its end'):
+            await door(prompt='hi', use=[Silent()])
 
 
 async def test_going_on_from_a_partial_text_is_allowed_when_it_is_said() -> None:

@@ -227,3 +227,11 @@ def answer_of(response: Any, hook: str = 'wrap_model') -> ModelResponse:
         'FAILED_PRECONDITION',
         f'a layer returned {type(response).__name__}: {hook} must return the response that next_fn gave it, or one of its own',
     )
+
+
+def out_of_order(what: str) -> LamellaError:
+    """A layer's stream that is no answer: pieces behind its end, or no end."""
+    return LamellaError(
+        'FAILED_PRECONDITION',
+        f'a layer made a stream with {what}: wrap_stream yields the parts of next_fn(params, ctx), and one Finished last',
+    )

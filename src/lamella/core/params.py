@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from lamella.core.model import Model
 from lamella.core.tools import Tool
-from lamella.types import Data, Message, ModelRequest, ModelResponse, ToolRequest, ToolRequestPart
+from lamella.types import ConfigError, Data, Message, ModelRequest, ModelResponse, ToolRequest, ToolRequestPart
 
 
 class Channel:
@@ -48,6 +49,29 @@ class Approval(Data, frozen=True):
     ref: str
     digest: str
     metadata: Mapping[str, Any] = {}
+
+    def covers(self, request: ToolRequest) -> bool:
+        """Whether it was given for this very request: its id, its tool and its exact input."""
+        return self.ref == request.ref and self.digest == digest_of(request)
+
+
+def digest_of(request: ToolRequest) -> str:
+    """SHA-256 of the tool's name and input; the order of keys does not matter, and no two inputs look alike.
+
+    Raises ConfigError for input that is nested too deeply to be read, or that is no JSON value.
+    """
+    try:
+        said = repr([request.name, _ordered(request.input)])
+    except (RecursionError, TypeError) as error:
+        raise ConfigError(f'the input of tool {request.name!r} cannot be compared: {type(error).__name__}') from error
+    return sha256(said.encode('utf-8', 'backslashreplace')).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """The same value with the keys of every object in order."""
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    return {key: _ordered(value[key]) for key in sorted(value)} if isinstance(value, Mapping) else value
 
 
 class ToolHookParams(Data, frozen=True):

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Seque
 from functools import partial
 from typing import Any
 
-from lamella.core.bridge import bridge, collector, held
+from lamella.core.bridge import bridge, collector, held, out_of_order
 from lamella.core.calls import call_model, params_of, stream_model
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.params import ModelHookParams
-from lamella.types import ConfigError, Folder, ModelResponse, StreamPart, unfold
+from lamella.types import ConfigError, Finished, Folder, ModelResponse, StreamPart, unfold
 
 Ctx = GenerateMiddlewareContext
 Layer = BaseMiddleware[Any]
@@ -147,7 +147,7 @@ def _whole(layer: Layer, inner: ModelCall) -> ModelCall:
             yield part
 
     async def call(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
-        folder, opened = Folder(), list[AsyncGenerator[StreamPart, None]]()
+        folder, opened, finished = Folder(), list[AsyncGenerator[StreamPart, None]](), False
 
         def remembered(params: ModelHookParams, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
             opened.append(parts_of(params, ctx))
@@ -156,10 +156,15 @@ def _whole(layer: Layer, inner: ModelCall) -> ModelCall:
         parts = layer.wrap_stream(params, ctx, remembered)
         try:
             async for part in parts:
+                if finished:
+                    raise out_of_order(f'{type(part).__name__} after Finished')
                 folder.add(part)
+                finished = type(part) is Finished
         finally:
             for left in (*reversed(opened), parts):
                 await left.aclose()  # type: ignore[attr-defined]
+        if not finished:
+            raise out_of_order('no Finished at its end')
         return folder.response()
 
     return call

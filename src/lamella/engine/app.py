@@ -22,7 +22,7 @@ from lamella.core.stack import Stack
 from lamella.core.timeouts import Cutoff
 from lamella.core.tools import Tool, tool_of
 from lamella.engine.flows import Flow
-from lamella.engine.interrupts import UsedDecisions
+from lamella.engine.interrupts import Ledger
 from lamella.engine.options import GenerateOptions
 from lamella.engine.prepare import Stacks, positive, prepare, prepare_request
 from lamella.engine.registry import Registry
@@ -74,7 +74,7 @@ class Lamella:
         self.stack = Stack(use)
         self.sinks = tuple(sinks)
         self.clock, self.random = clock, random
-        self.used_decisions = UsedDecisions()
+        self.ledger = Ledger()
         self.stacks = Stacks(self.stack)
         self.sync = SyncDoor(self)
 

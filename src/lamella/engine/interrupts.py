@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
-import msgspec
-
-from lamella.core.params import Approval
+from lamella.core.params import Approval, digest_of
 from lamella.core.tools import to_json
 from lamella.types import (
     ConfigError,
@@ -88,47 +85,46 @@ def _identity(interrupt: ToolRequestPart, who: str) -> tuple[str, str, str, str]
     return request.ref, request.name, digest_of(request), str(decision)
 
 
-def digest_of(request: ToolRequest) -> str:
-    """SHA-256 of the tool's name and input; the order of keys does not matter."""
-    said = [request.name, request.input]
-    try:
-        text = msgspec.json.encode(said, order='sorted', enc_hook=str)
-    except UnicodeEncodeError:  # lone surrogates, which JSON text may hold and UTF-8 may not
-        text = repr(_ordered(said)).encode('utf-8', 'backslashreplace')
-    return sha256(text).hexdigest()
-
-
-def _ordered(value: Any) -> Any:
-    """The same value with the keys of every object in order."""
-    if isinstance(value, list):
-        return [_ordered(item) for item in value]
-    return {key: _ordered(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
-
-
 def interrupted(part: ToolRequestPart, interrupt: Interrupt, nonce: str) -> ToolRequestPart:
     """The pending call as `response.interrupts` shows it."""
     note = {**interrupt.metadata, 'message': interrupt.message, 'id': nonce}
     return part.replace(metadata={**(part.metadata or {}), 'interrupt': note})
 
 
-class UsedDecisions:
-    """Decisions that were acted on, so that none is twice. Remembers the latest 65,536 of this process."""
+class Ledger:
+    """Which interrupted calls may still be decided on, so that no decision is acted on twice. Of this process, the latest
+    65,536.
+
+    An interrupt that is raised here grants one decision on that request and input, and a decision takes it. What messages
+    or decisions claim of themselves plays no part. A call that was interrupted elsewhere is granted one decision here.
+    """
 
     def __init__(self) -> None:
-        self._used: OrderedDict[str, None] = OrderedDict()
+        self._granted: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    def use(self, decision: Decision) -> None:
-        """Mark as used. Raises Rejected the second time."""
-        key = decision.decision or f'{decision.ref}:{decision.digest}'
-        if key in self._used:
-            raise Rejected(
-                f'the decision on {decision.name!r} (id {decision.ref}) was already used: ask again',
-                by='interrupts',
-                status='PERMISSION_DENIED',
-            )
-        self._used[key] = None
-        if len(self._used) > REMEMBERED:
-            self._used.popitem(last=False)
+    def grant(self, request: ToolRequest) -> None:
+        """Note that this request was interrupted and waits."""
+        key = (request.ref or '', digest_of(request))
+        self._set(key, self._granted.get(key, 0) + 1)
+
+    def use(self, decisions: Sequence[Decision]) -> None:
+        """Take the grants of all these decisions, or of none. Raises Rejected for one that has none left."""
+        for decision in decisions:
+            if self._granted.get((decision.ref, decision.digest), 1) < 1:
+                raise Rejected(
+                    f'the decision on {decision.name!r} (id {decision.ref}) was already used: a decision counts once',
+                    by='interrupts',
+                    status='PERMISSION_DENIED',
+                )
+        for decision in decisions:
+            key = (decision.ref, decision.digest)
+            self._set(key, self._granted.get(key, 1) - 1)
+
+    def _set(self, key: tuple[str, str], grants: int) -> None:
+        self._granted[key] = grants
+        self._granted.move_to_end(key)
+        if len(self._granted) > REMEMBERED:
+            self._granted.popitem(last=False)
 
 
 class Pending(Data, frozen=True):
@@ -164,10 +160,10 @@ def pending_of(messages: Sequence[Message]) -> Pending | None:
     return pending if pending.open else None
 
 
-def check_decisions(decisions: Sequence[Decision], messages: Sequence[Message], used: UsedDecisions) -> Pending:
-    """The pending calls that these decisions are about; every decision is marked as used.
+def check_decisions(decisions: Sequence[Decision], messages: Sequence[Message]) -> Pending:
+    """The pending calls that these decisions are about.
 
-    Raises ConfigError when there is nothing to decide, Rejected for a decision on another input or one used before.
+    Raises ConfigError when there is nothing to decide, Rejected for a decision on another input.
     """
     pending = pending_of(messages)
     requests = pending.requests if pending is not None else ()
@@ -189,8 +185,6 @@ def check_decisions(decisions: Sequence[Decision], messages: Sequence[Message], 
             raise ConfigError(f'two decisions on the same tool request {decision.ref!r} ({decision.name})')
         seen.add(decision.ref)
         _check_open(decision, by_ref.get(decision.ref), pending)
-    for decision in decisions:
-        used.use(decision)
     if pending is None:
         raise ConfigError('nothing to resume: no tool request at the end of messages= waits for an answer')
     return pending

@@ -10,7 +10,7 @@ from lamella.core.models import to_config
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
-from lamella.engine.interrupts import UsedDecisions, check_decisions
+from lamella.engine.interrupts import Ledger, check_decisions
 from lamella.engine.options import OPTIONS
 from lamella.engine.output import OutputShape, output_shape
 from lamella.engine.registry import Registry
@@ -68,7 +68,7 @@ class App(Protocol):
     registry: Registry
     stack: Stack
     stacks: Stacks
-    used_decisions: UsedDecisions
+    ledger: Ledger
     max_turns: int
     max_parallel_tools: int
     clock: Any
@@ -93,7 +93,7 @@ def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[R
     ctx = GenerateMiddlewareContext(app, context, app.clock, app.random, None, streaming, app.sinks)
     tools = _tools(app, get('tools'), stack, ctx) if 'tools' in options or 'tools' in stack.hooks else _NO_TOOLS
     request = ModelRequest(_messages(options))
-    run = ctx.run = Run(request, model, stack, tools, app.max_turns, app.max_parallel_tools)
+    run = ctx.run = Run(request, model, stack, tools, app.ledger, app.max_turns, app.max_parallel_tools)
     if tools or not simple:
         _settle(app, run, ctx, options)
     return run, ctx
@@ -114,7 +114,7 @@ def prepare_request(
     stack = app.stack if use is None else app.stacks.of(use)
     ctx = GenerateMiddlewareContext(app, context, app.clock, app.random, None, streaming, app.sinks)
     wanted = app.default() if model is None else app.registry.model(model)
-    run = ctx.run = Run(request, wanted, stack, _NO_TOOLS, 1, app.max_parallel_tools)
+    run = ctx.run = Run(request, wanted, stack, _NO_TOOLS, app.ledger, 1, app.max_parallel_tools)
     run.runs_tools = False
     return run, ctx
 
@@ -132,7 +132,7 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
     decisions = (*_listed(get('resume_restart'), 'resume_restart'), *_listed(get('resume_respond'), 'resume_respond'))
     if decisions:
         run.decisions = decisions
-        run.pending = check_decisions(decisions, request.messages, app.used_decisions)
+        run.pending = check_decisions(decisions, request.messages)
 
 
 def _settings(

@@ -11,7 +11,7 @@ from lamella.core.model import Model
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.stack import Stack
 from lamella.core.tools import Tool
-from lamella.engine.interrupts import Decision, Pending, ToolRestart, answered, restarted
+from lamella.engine.interrupts import Decision, Ledger, Pending, ToolRestart, answered, restarted
 from lamella.engine.output import OutputShape
 from lamella.engine.tools import Answered, answer_requests, execute_tool
 from lamella.types import (
@@ -39,6 +39,7 @@ class Run:
     __slots__ = (
         'decisions',
         'last_told',
+        'ledger',
         'max_parallel_tools',
         'max_turns',
         'messages',
@@ -61,10 +62,12 @@ class Run:
         model: Model,
         stack: Stack,
         tools: Mapping[str, Tool],
+        ledger: Ledger,
         max_turns: int,
         max_parallel_tools: int,
     ) -> None:
         self.request, self.model, self.stack, self.tools = request, model, stack, tools
+        self.ledger = ledger
         self.max_turns, self.max_parallel_tools = max_turns, max_parallel_tools
         self.shape: OutputShape | None = None
         self.pending: Pending | None = None
@@ -221,6 +224,7 @@ async def resume(run: Run, ctx: Ctx) -> ModelResponse:
     pending, run.pending = run.pending, None
     if pending is None:
         raise LamellaError('INTERNAL', 'there is nothing to resume')
+    run.ledger.use(run.decisions)
     by_ref = {decision.ref: decision for decision in run.decisions}
     known: dict[Any, Answered] = {**pending.answers}
     jobs = []

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 from weakref import ref
 
-from lamella.core.bridge import Ended, answer_of, can_end, pump, step_through
+from lamella.core.bridge import Ended, answer_of, can_end, out_of_order, pump, step_through
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Channel, GenerateHookParams, ModelHookParams, RunHookParams
 from lamella.core.stack import Stack
@@ -41,12 +41,19 @@ Items = AsyncGenerator[Any, None]  # stream parts, and an `Ended` last
 async def stream_turn(params: GenerateHookParams, ctx: Ctx) -> Items:
     """One model call and its tools, part by part; the turn's response last."""
     run: Run = ctx.run
-    folder = run.seen = Folder()
+    folder, finished = Folder(), False
+    run.seen = folder
     try:
         async for part in run.stack.stream(ModelHookParams(params.request, params.model), ctx):
+            if finished:
+                raise out_of_order(f'{type(part).__name__} after Finished')
             folder.add(part)
-            if type(part) is not Finished:
+            if type(part) is Finished:
+                finished = True
+            else:
                 yield part
+        if not finished:
+            raise out_of_order('no Finished at its end')
     except LamellaError as error:
         if error.partial is None and folder.has_content:
             error.partial = folder.response()

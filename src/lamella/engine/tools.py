@@ -77,6 +77,7 @@ async def _answer(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) ->
     try:
         response = await _run(part, approval, ctx)
     except Interrupt as interrupt:
+        ctx.run.ledger.grant(request)
         ctx.emit('tool.interrupt', tool=request.name, ref=request.ref, message=interrupt.message)
         return interrupted(part, interrupt, f'{ctx.random.getrandbits(128):032x}')
     except ToolError as error:

@@ -247,7 +247,10 @@ def _put(db: sqlite3.Connection, key: str, value: bytes, expire_s: float | None,
 
 def _next_number(db: sqlite3.Connection) -> int:
     """Grows for ever, over all keys: versions and fencing tokens are never used twice, also after an expiry."""
-    statement = "INSERT INTO lamella_sequence VALUES ('next', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
+    statement = """
+        INSERT INTO lamella_sequence VALUES ('next', 1)
+        ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value
+    """
     return int(db.execute(statement).fetchone()[0])
 
 

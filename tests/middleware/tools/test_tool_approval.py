@@ -8,7 +8,7 @@ import pytest
 
 from lamella import GenerateResponse, Message, ModelResponse, deny_tool, respond_to_tool, restart_tool
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.params import Approval, ToolHookParams
+from lamella.core.params import Approval, ToolHookParams, digest_of
 from lamella.core.tools import tool_of
 from lamella.middleware import BaseMiddleware, ToolApproval
 from lamella.types import ConfigError, Interrupt, ToolRequest, ToolRequestPart, ToolResponse
@@ -205,17 +205,19 @@ async def runs(layer: ToolApproval, request: ToolRequest, tool: str, approval: A
 
 
 YES = {'toolApproved': True}
+DIGEST = digest_of(WRITE)
 
 
 @pytest.mark.parametrize(
     ('approval', 'expected'),
     [
         (None, False),
-        (Approval('call-1', 'digest', YES), True),
-        (Approval('call-2', 'digest', YES), False),
-        (Approval('call-1', 'digest', {}), False),
-        (Approval('call-1', 'digest', [('toolApproved', True)]), False),
-        (Approval('call-1', 'digest', None), False),
+        (Approval('call-1', DIGEST, YES), True),
+        (Approval('call-1', 'another', YES), False),
+        (Approval('call-2', DIGEST, YES), False),
+        (Approval('call-1', DIGEST, {}), False),
+        (Approval('call-1', DIGEST, [('toolApproved', True)]), False),
+        (Approval('call-1', DIGEST, None), False),
     ],
 )
 async def test_in_doubt_the_call_waits(approval: Any, expected: bool) -> None:
@@ -321,3 +323,26 @@ def test_names_may_be_in_any_kind_of_list() -> None:
     for names in (['a', 'b'], ('a', 'b'), iter(['a', 'b'])):
         assert ToolApproval(allowed_tools=names).config.allowed_tools == ('a', 'b')  # type: ignore[arg-type]
     assert set(ToolApproval(allowed_tools={'a', 'b'}).config.allowed_tools) == {'a', 'b'}  # type: ignore[typeddict-item]
+
+
+async def test_an_approved_call_whose_input_a_layer_outside_changed_waits_again() -> None:
+    wrote: list[str] = []
+
+    def write_file(path: str) -> None:
+        wrote.append(path)
+
+    class Rewrites(BaseMiddleware):
+        async def wrap_tool(self, params, ctx, next_fn):
+            if params.approval is None:
+                return await next_fn(params, ctx)
+            changed = params.tool_request.replace(input={'path': 'elsewhere'})
+            part = params.tool_request_part.replace(tool_request=changed)
+            return await next_fn(params.replace(tool_request_part=part), ctx)
+
+    ai = world({'x/a': [WRITE]}).ai
+    options: dict[str, Any] = {'tools': [write_file], 'use': [Rewrites(), ToolApproval()]}
+    response = await ai.generate(prompt='hi', **options)
+    approved = restart_tool(response.interrupts[0], metadata={'toolApproved': True})
+    again = await ai.generate(messages=response.messages, resume_restart=[approved], **options)
+    assert len(again.interrupts) == 1
+    assert wrote == []

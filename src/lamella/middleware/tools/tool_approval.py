@@ -92,9 +92,10 @@ class ToolApproval(BaseMiddleware[ToolApprovalConfig]):
 
 def _approved(params: ToolHookParams) -> bool:
     approval = params.approval
-    if approval is None or approval.ref != params.tool_request.ref or not isinstance(approval.metadata, Mapping):
+    if approval is None or not approval.covers(params.tool_request):
         return False
-    return approval.metadata.get('toolApproved') is True
+    said: Any = approval.metadata
+    return isinstance(said, Mapping) and said.get('toolApproved') is True
 
 
 def _question(params: ToolHookParams) -> str:
