@@ -360,3 +360,18 @@ async def test_a_bound_method_and_a_tool_object_are_tools() -> None:
     ai = app(ToolRequest('price', {'item': 'abc'}, 'r'), 'done')
     response = await ai.generate(prompt='x', tools=[Shop().price, Tool('t', run=lambda v: v)])
     assert response.turns[0].tool_responses[0].tool_response.output == 3
+
+
+@pytest.mark.parametrize(
+    ('options', 'problem'),
+    [
+        ({'plugins': Plugin()}, 'plugins= takes a list'),
+        ({'plugins': None}, 'plugins= takes a list'),
+        ({'plugins': 'openai'}, 'plugins= takes a list'),
+        ({'sinks': print}, 'sinks= takes a list'),
+        ({'sinks': ['a']}, 'sinks= takes a list'),
+    ],
+)
+def test_a_forgotten_list_is_one_clear_error(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Lamella(**options)

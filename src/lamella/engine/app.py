@@ -72,7 +72,7 @@ class Lamella:
         self.default_model = model
         self._default: Model | None = None
         self.stack = Stack(use)
-        self.sinks = tuple(sinks)
+        self.sinks = _listeners(sinks)
         self.clock, self.random = clock, random
         self.ledger = Ledger()
         self.stacks = Stacks(self.stack)
@@ -199,6 +199,12 @@ class Lamella:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+
+def _listeners(sinks: Any) -> tuple[Sink, ...]:
+    if not isinstance(sinks, (list, tuple)) or not all(callable(sink) for sink in sinks):
+        raise ConfigError(f'sinks= takes a list of functions of one event, not {sinks!r}')
+    return tuple(sinks)
 
 
 def _refuse_function(name: object, decorator: str) -> None:

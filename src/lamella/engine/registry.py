@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lamella.core.functional import check_name
@@ -21,7 +21,9 @@ KEPT = 256
 class Registry:
     """Names and what they stand for, in one app."""
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, plugins: Any) -> None:
+        if not isinstance(plugins, (list, tuple)):
+            raise ConfigError(f'plugins= takes a list of plugins, such as [OpenAI()], not {plugins!r}')
         self.models: dict[str, Model] = {}
         self.tools: dict[str, Tool] = {}
         self.flows: dict[str, Any] = {}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import finalize
 
 from lamella.plugins._http_client import LOOPBACK, Client, HttpAnswer, load
 from lamella.plugins._http_settings import HttpSettings
+from lamella.types import ConfigError
 
 __all__ = ['LOOPBACK', 'AiohttpTransport', 'Answer', 'HttpSettings', 'Transport', 'load']
 
@@ -46,6 +47,9 @@ class AiohttpTransport:
     """The transport over aiohttp: one client for each event loop, so that it may outlive `asyncio.run`."""
 
     def __init__(self, settings: HttpSettings) -> None:
+        given: Any = settings
+        if not isinstance(given, HttpSettings):
+            raise ConfigError(f'http={given!r}: give HttpSettings(connect_timeout_s=…)')
         self._settings = settings
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         finalize(self, _close_forgotten, self._clients).atexit = False

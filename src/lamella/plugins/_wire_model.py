@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from lamella.wire.codec import Codec, Encoded, StreamDecoder
 from lamella.wire.sse import SSEDecoder
 
 Ctx = GenerateMiddlewareContext
-_CREDENTIALS = ('authorization', 'api-key', 'x-api-key', 'x-goog-api-key')
+_CREDENTIAL = re.compile('auth|key|token|secret|credential|cookie|password', re.IGNORECASE)
 _SHORTEST_KEY = 6
 _LONGEST_REFUSAL = 256 * 1024
 
@@ -135,7 +136,7 @@ def _without_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
     """Providers repeat the key that they refuse, and not every key looks like one."""
     for name, value in headers.items():
         secret = value.rpartition(' ')[2].encode()
-        if name.lower() in _CREDENTIALS and len(secret) >= _SHORTEST_KEY:
+        if _CREDENTIAL.search(name) and len(secret) >= _SHORTEST_KEY:
             body = body.replace(secret, b'[redacted]')
     return body
 
