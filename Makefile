@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN := $(VENV)/.ready-run
 DEV := $(VENV)/.ready-dev
-# What the demo and the benchmarks need is a fraction of what development needs.
+# What the demo needs is a fraction of what development needs (the benchmarks compare with the vendors' own clients).
 RUN_EXTRAS := [cli,sim]
 DEV_EXTRAS := [dev]
 CODE := src tests $(wildcard benchmarks examples)
@@ -51,7 +51,7 @@ contracts: $(DEV) ## import-linter: imports only go down
 pytest: $(DEV) ## the tests alone
 	@$(PY) -m pytest
 
-bench: $(RUN) ## measure the promises
+bench: $(DEV) ## measure the promises
 	@$(PY) -m benchmarks
 
 api: $(DEV) ## write tests/public_api.txt anew

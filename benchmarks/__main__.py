@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.measure import Result, show
 
-NAMES = ('layers', 'generate', 'stream', 'turns', 'imports', 'instructions')
+NAMES = ('layers', 'generate', 'stream', 'turns', 'imports', 'instructions', 'codecs', 'http_client')
 
 
 def main(arguments: list[str]) -> int:

@@ -24,6 +24,7 @@ KEYS = {'openai': 'sk-openai-secret', 'anthropic': 'sk-ant-secret', 'gemini': 'A
 class Clients:
     """The three clients of one kind, sync or async, with their own retries off, and the HTTP client below them."""
 
+    url: str
     gpt: Any
     claude: Any
     gemini: Any
@@ -35,6 +36,7 @@ async def clients(url: str, transport: LamellaTransport | None = None, **options
     async with httpx2.AsyncClient(transport=transport, timeout=10, **options) as http:
         common: dict[str, Any] = {'max_retries': 0, 'http_client': http}
         yield Clients(
+            url,
             openai.AsyncOpenAI(base_url=f'{url}/v1', api_key=KEYS['openai'], **common),
             anthropic.AsyncAnthropic(base_url=url, api_key=KEYS['anthropic'], **common),
             genai.Client(
@@ -49,6 +51,7 @@ def sync_clients(url: str, transport: LamellaTransport | None = None, **options:
     with httpx2.Client(transport=transport, timeout=10, **options) as http:
         common: dict[str, Any] = {'max_retries': 0, 'http_client': http}
         yield Clients(
+            url,
             openai.OpenAI(base_url=f'{url}/v1', api_key=KEYS['openai'], **common),
             anthropic.Anthropic(base_url=url, api_key=KEYS['anthropic'], **common),
             genai.Client(api_key=KEYS['gemini'], http_options=types.HttpOptions(base_url=url, httpx_client=http)),

@@ -108,7 +108,12 @@ async def test_a_whole_answer() -> None:
         response = await plugin.model('gemini-2.5-pro').generate(request, context())
         await plugin.aclose()
 
-    assert (response.text, response.finish_reason, response.model, response.id) == ('Hello', 'stop', 'googleai/gemini-x', 'r1')
+    assert (response.text, response.finish_reason, response.model, response.id) == (
+        'Hello',
+        'stop',
+        'googleai/gemini-x',
+        'r1',
+    )
     assert response.usage == Usage(2, 5, 7)
     assert server.path == '/v1beta/models/gemini-2.5-pro:generateContent'
     assert server.headers['x-goog-api-key'] == KEY

@@ -57,13 +57,13 @@ STRUCTURE = frozenset(
 REASONING = ('reasoning', 'thinking')
 BLOCK = ('DataPart', 'data part', 'data that is')
 WORDS: dict[Any, tuple[str, ...]] = {
-    'I shall look.': REASONING, 'gAAAAABsealed': REASONING, 'EuYBsigned': REASONING, 'EmwKhidden': REASONING, 'medium': ('tools is',),
+    'I shall look.': REASONING, 'gAAAAABsealed': REASONING, 'EuYBsigned': REASONING, 'EmwKhidden': REASONING, 'medium': ('tools is',),  # noqa: E501
     'file-abc123': BLOCK, 'tides': BLOCK, 'print(6 * 7)': BLOCK, 'forty-two': BLOCK, 'web_search': BLOCK,
     'alice': ('name of openai',), 'high': ('image_url.detail',), 'mood_of_day': ('output: the name',),
     'draconomicon.pdf': ("the name 'draconomicon.pdf'",), 'Dragons': ("the name 'Dragons'",),
     'UklGRiQAAABXQVZFZm10IBAAAAAB': ('audio/wav',), 'T2dnUwACAAAAAAAAAAA=': ('audio/ogg',), 2: ('video',),
     'https://example.com/v1beta/files/clip': ('video/mp4',), 'https://example.com/long.pdf': ('application/pdf',),
-    'degrees': ('output_schema',), 'get_tides': ("the tool's name 'get_tides'",), 'THE END': ('stop_sequences',), 'FINIS': ('stop_sequences',), 41: ('top_k',), 4711: ('seed',),
+    'degrees': ('output_schema',), 'get_tides': ("the tool's name 'get_tides'",), 'THE END': ('stop_sequences',), 'FINIS': ('stop_sequences',), 41: ('top_k',), 4711: ('seed',),  # noqa: E501
     7: ('logprobs',), 0.125: ('presence_penalty', 'presencePenalty'), 0.375: ('frequency_penalty', 'frequencyPenalty'),
     5: ('tools is',), 1: ('temperature', 'n is', 'candidateCount'),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """What a vendor said reaches its client as it was said, until a layer changes it."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -12,47 +12,16 @@ from lamella.integrations.httpx2 import LamellaTransport
 from lamella.integrations.httpx2.verbatim import Speaker, Tape
 from lamella.middleware import BaseMiddleware, Fallback, Retry
 from lamella.types import Finished, ModelResponse, ResponseStarted, StreamPart, TextDelta, TextPart, Usage, fold
-from lamella.wire.anthropic import AnthropicCodec
-from lamella.wire.codec import Codec
-from lamella.wire.gemini import GeminiCodec
 from lamella.wire.openai_chat import OpenAIChatCodec
-from lamella.wire.openai_responses import OpenAIResponsesCodec
-from lamella.wire.sse import Event, SSEDecoder, encode_event
+from lamella.wire.sse import Event, SSEDecoder
 from tests.integrations.clients import clients, served
 from tests.wire import anthropic_events, openai_chat_answers, openai_responses_events
+from tests.wire.recorded_streams import ANTHROPIC, CHAT, GEMINI, RESPONSES, STREAMS, Recorded, body_of
 from tests.wire.test_gemini_stream import EXAMPLE
 
 LAYERS = [Retry(max_retries=2, initial_delay_ms=0), Fallback(models=['openai/other'])]
-CHAT = '/v1/chat/completions'
-ASKED: dict[str, Any] = {'model': 'm', 'stream': True, 'messages': [{'role': 'user', 'content': 'hi'}]}
-STREAMED_CHAT = {**ASKED, 'stream_options': {'include_usage': True}}
-CLAUDE = {**ASKED, 'max_tokens': 10}
-RESPONSES = {'model': 'm', 'stream': True, 'input': 'hi'}
-GEMINI = {'contents': [{'parts': [{'text': 'hi'}]}]}
 HEADERS = {'anthropic-version': '2023-06-01'}
-
-
-def named(event: Any) -> Event:
-    return Event(event['type'], json.dumps(event))
-
-
-def recorded() -> Iterable[Any]:
-    """The documented streams of every protocol: the path, the request, and the events."""
-    for name in openai_chat_answers.ANSWERS:
-        yield pytest.param(CHAT, STREAMED_CHAT, openai_chat_answers.events(name), id=f'chat-{name}')
-    for name, answer in anthropic_events.ANSWERS.items():
-        events = [named(event) for event in anthropic_events.events_of(anthropic_events.message(name))]
-        yield pytest.param('/v1/messages', CLAUDE, events, id=f'anthropic-{name}')
-        assert answer
-    for name, answer in openai_responses_events.ANSWERS.items():
-        events = [named(event) for event in openai_responses_events.events_of(answer)]
-        yield pytest.param('/v1/responses', RESPONSES, events, id=f'responses-{name}')
-    chunks = [Event(data=json.dumps(chunk)) for chunk in EXAMPLE]
-    yield pytest.param('/v1beta/models/m:streamGenerateContent?alt=sse', GEMINI, chunks, id='gemini')
-
-
-def sse(events: Iterable[Event]) -> bytes:
-    return b''.join([encode_event(event.data, None if event.event == 'message' else event.event) for event in events])
+streams = pytest.mark.parametrize('stream', [pytest.param(stream, id=stream.name) for stream in STREAMS])
 
 
 def answering(body: bytes, content_type: str = 'text/event-stream', **headers: str) -> Callable[..., Any]:
@@ -73,15 +42,15 @@ async def through(path: str, asked: Any, body: bytes, *layers: Any, **options: A
         return answer
 
 
-@pytest.mark.parametrize(('path', 'asked', 'events'), list(recorded()))
-async def test_a_recorded_stream_passes_event_by_event(path: str, asked: Any, events: list[Event]) -> None:
-    answer = await through(path, asked, sse(events), *LAYERS)
+@streams
+async def test_a_recorded_stream_passes_event_by_event(stream: Recorded) -> None:
+    answer = await through(stream.protocol.path, stream.protocol.asked, stream.body, *LAYERS)
     assert answer.status_code == 200
-    assert SSEDecoder().feed(answer.content) == SSEDecoder().feed(sse(events))
+    assert SSEDecoder().feed(answer.content) == SSEDecoder().feed(stream.body)
 
 
 WHOLE = [
-    pytest.param(CHAT, openai_chat_answers.whole('parallel tool calls'), id='chat'),
+    pytest.param(CHAT.path, openai_chat_answers.whole('parallel tool calls'), id='chat'),
     pytest.param('/v1/messages', anthropic_events.message('server tools'), id='anthropic'),
     pytest.param('/v1/responses', openai_responses_events.ANSWERS['new fields'], id='responses'),
     pytest.param('/v1beta/models/m:generateContent', EXAMPLE[3] | {'newField': [1]}, id='gemini'),
@@ -91,7 +60,9 @@ WHOLE = [
 @pytest.mark.parametrize(('path', 'said'), WHOLE)
 async def test_a_whole_answer_passes_byte_by_byte_with_its_headers(path: str, said: Any) -> None:
     body = json.dumps({**said, 'brand_new': {'a': [1, None]}}, indent=3).encode()
-    asked = {key: value for key, value in {**CLAUDE, **RESPONSES, **GEMINI}.items() if key != 'stream'}
+    asked = {
+        key: value for key, value in {**ANTHROPIC.asked, **RESPONSES.asked, **GEMINI.asked}.items() if key != 'stream'
+    }
     headers = {'x-request-id': 'req_1', 'x-ratelimit-remaining-tokens': '7'}
     answer = await through(path, asked, body, *LAYERS, content_type='application/json', **headers)
     assert answer.content == body
@@ -119,27 +90,11 @@ class Shouting(BaseMiddleware[Any]):
                 yield part
 
 
-CODECS: dict[str, Codec] = {
-    '/v1/chat/completions': OpenAIChatCodec(),
-    '/v1/messages': AnthropicCodec(),
-    '/v1/responses': OpenAIResponsesCodec(),
-    '/v1beta/models/m:streamGenerateContent': GeminiCodec(),
-}
-
-
-def parts_of(path: str, body: bytes) -> list[StreamPart]:
-    events, decoder = SSEDecoder(), CODECS[path.partition('?')[0]].stream_decoder()
-    parts = [part for event in [*events.feed(body), *events.finish()] for part in decoder.feed(event)]
-    return [*parts, *decoder.finish()]
-
-
 @pytest.mark.parametrize('after', [0, 1, 3])
-@pytest.mark.parametrize(('path', 'asked', 'events'), list(recorded()))
-async def test_a_change_in_the_middle_is_heard_and_the_rest_still_makes_sense(
-    path: str, asked: Any, events: list[Event], after: int
-) -> None:
-    answer = await through(path, asked, sse(events), Shouting(after))
-    came, heard = parts_of(path, sse(events)), fold(parts_of(path, answer.content))
+@streams
+async def test_a_change_in_the_middle_is_heard_and_the_rest_still_makes_sense(stream: Recorded, after: int) -> None:
+    answer = await through(stream.protocol.path, stream.protocol.asked, stream.body, Shouting(after))
+    came, heard = stream.protocol.parts([stream.body]), fold(stream.protocol.parts([answer.content]))
     texts = [part.text for part in came if isinstance(part, TextDelta)]
     assert heard.text == ''.join([*texts[:after], *[text.upper() for text in texts[after:]]])
     said = fold(came)
@@ -154,9 +109,9 @@ def calls(response: ModelResponse) -> list[Any]:
 
 async def test_a_change_of_a_whole_answer_keeps_its_other_fields_and_headers() -> None:
     said = {**openai_chat_answers.whole('text'), 'brand_new': 1}
-    asked = {'model': 'm', 'messages': ASKED['messages']}
+    asked = {'model': 'm', 'messages': CHAT.asked['messages']}
     body = json.dumps(said).encode()
-    answer = await through(CHAT, asked, body, Shouting(), content_type='application/json', **{'x-request-id': 'r'})
+    answer = await through(CHAT.path, asked, body, Shouting(), content_type='application/json', **{'x-request-id': 'r'})
     changed = answer.json()
     assert changed['choices'][0]['message']['content'] == 'HELLO'
     assert {name: changed[name] for name in ('id', 'model', 'system_fingerprint', 'service_tier', 'brand_new')} == {
@@ -175,10 +130,10 @@ class Noting(BaseMiddleware[Any]):
 
 async def test_notes_of_layers_change_nothing_that_the_client_sees() -> None:
     events = openai_chat_answers.events('parallel tool calls')
-    streamed = await through(CHAT, STREAMED_CHAT, sse(events), Noting())
+    streamed = await through(CHAT.path, CHAT.asked, body_of(events), Noting())
     assert SSEDecoder().feed(streamed.content) == events
     body = json.dumps(openai_chat_answers.whole('text')).encode()
-    whole = await through(CHAT, {**ASKED, 'stream': False}, body, Noting(), content_type='application/json')
+    whole = await through(CHAT.path, {**CHAT.asked, 'stream': False}, body, Noting(), content_type='application/json')
     assert whole.content == body
 
 
@@ -186,12 +141,12 @@ async def test_several_choices_pass_though_lamella_reads_only_the_first() -> Non
     said = openai_chat_answers.whole('text')
     second = {**said['choices'][0], 'index': 1, 'message': {'role': 'assistant', 'content': 'Or this.'}}
     body = json.dumps({**said, 'choices': [*said['choices'], second]}).encode()
-    asked = {**ASKED, 'stream': False, 'n': 2}
-    assert (await through(CHAT, asked, body, *LAYERS, content_type='application/json')).content == body
+    asked = {**CHAT.asked, 'stream': False, 'n': 2}
+    assert (await through(CHAT.path, asked, body, *LAYERS, content_type='application/json')).content == body
     other = {**openai_chat_answers.HEAD, 'choices': [{'index': 1, 'delta': {'content': 'Or'}, 'finish_reason': None}]}
     events = openai_chat_answers.events('text')
     events.insert(2, Event(data=json.dumps(other)))
-    answer = await through(CHAT, {**STREAMED_CHAT, 'n': 2}, sse(events), *LAYERS)
+    answer = await through(CHAT.path, {**CHAT.asked, 'n': 2}, body_of(events), *LAYERS)
     assert SSEDecoder().feed(answer.content) == events
 
 
@@ -200,7 +155,7 @@ async def test_ids_that_the_engine_gives_to_tool_requests_stay_inside() -> None:
     whole = {**EXAMPLE[3], 'candidates': [{**EXAMPLE[3]['candidates'][0], 'finishReason': 'STOP'}]}
     body = json.dumps(whole).encode()
     path = '/v1beta/models/m:generateContent'
-    assert (await through(path, GEMINI, body, Noting(), content_type='application/json')).content == body
+    assert (await through(path, GEMINI.asked, body, Noting(), content_type='application/json')).content == body
 
 
 # ── the tape itself ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +214,7 @@ def test_a_change_within_an_event_loses_nothing_of_it() -> None:
     spoken = [speaker.say(part) for part in (ResponseStarted('m', 'i'), ONE, THREE, Finished())]
     assert spoken[0] == line('a')
     assert spoken[1] == b''
-    heard = fold(parts_of(CHAT, b''.join([*spoken[2:], speaker.finish()])))
+    heard = fold(CHAT.parts([*spoken[2:], speaker.finish()]))
     assert heard.text == 'onethree'
 
 
