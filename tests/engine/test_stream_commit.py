@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import Lamella, LamellaError, wrap_language_model
+from lamella.middleware import BaseMiddleware
 from lamella.testing import FakeClock, ScriptedModel
 from lamella.types import Finished, ResponseStarted, Restarted, TextDelta, ToolRequest, ToolRequested
 from tests.engine.kit import no_leaks
@@ -81,3 +82,23 @@ async def test_each_layer_alone_keeps_the_rule_when_every_call_fails_after_its_t
     model = wrap_language_model(model=model, middleware=[kind()]) if fixed else model
     async with no_leaks():
         await watch(Lamella(model=model, clock=FakeClock()), prompt='hi', use=[] if fixed else [kind()])
+
+
+async def test_two_answers_that_a_layer_reads_in_turn_are_never_mixed() -> None:
+    class Alternates(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            one, two = next_fn(params, ctx), next_fn(params, ctx)
+            async for part in one:
+                yield part
+                yield await anext(two)
+
+    shown: list[str] = []
+    ai = Lamella(model=ScriptedModel([[TextDelta('a'), TextDelta('b')]], repeat=True))
+
+    async def read_all() -> None:
+        async for part in ai.generate_stream(prompt='hi', use=[Alternates()]):
+            shown.extend([part.text] if isinstance(part, TextDelta) else [])
+
+    with pytest.raises(LamellaError, match='reached the reader'):
+        await read_all()
+    assert shown == ['a']

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lamella.types import (
     GenerationConfig,
+    LamellaError,
     MediaPart,
     Message,
     ModelRequest,
@@ -57,15 +58,16 @@ STRUCTURE = frozenset(
 REASONING = ('reasoning', 'thinking')
 BLOCK = ('DataPart', 'data part', 'data that is')
 WORDS: dict[Any, tuple[str, ...]] = {
-    'I shall look.': REASONING, 'gAAAAABsealed': REASONING, 'EuYBsigned': REASONING, 'EmwKhidden': REASONING, 'medium': ('tools is',),  # noqa: E501
+    'I shall look.': REASONING, 'gAAAAABsealed': REASONING, 'EuYBsigned': REASONING, 'EmwKhidden': REASONING,
     'file-abc123': BLOCK, 'tides': BLOCK, 'print(6 * 7)': BLOCK, 'forty-two': BLOCK, 'web_search': BLOCK,
+    'medium': ('tools is',), 5: ('tools is',), 2: ('video',), 1: ('temperature', 'n is', 'candidateCount'),
     'alice': ('name of openai',), 'high': ('image_url.detail',), 'mood_of_day': ('output: the name',),
     'draconomicon.pdf': ("the name 'draconomicon.pdf'",), 'Dragons': ("the name 'Dragons'",),
-    'UklGRiQAAABXQVZFZm10IBAAAAAB': ('audio/wav',), 'T2dnUwACAAAAAAAAAAA=': ('audio/ogg',), 2: ('video',),
+    'get_tides': ("the tool's name 'get_tides'",), 'degrees': ('output_schema',),
+    'UklGRiQAAABXQVZFZm10IBAAAAAB': ('audio/wav',), 'T2dnUwACAAAAAAAAAAA=': ('audio/ogg',),
     'https://example.com/v1beta/files/clip': ('video/mp4',), 'https://example.com/long.pdf': ('application/pdf',),
-    'degrees': ('output_schema',), 'get_tides': ("the tool's name 'get_tides'",), 'THE END': ('stop_sequences',), 'FINIS': ('stop_sequences',), 41: ('top_k',), 4711: ('seed',),  # noqa: E501
-    7: ('logprobs',), 0.125: ('presence_penalty', 'presencePenalty'), 0.375: ('frequency_penalty', 'frequencyPenalty'),
-    5: ('tools is',), 1: ('temperature', 'n is', 'candidateCount'),
+    'THE END': ('stop_sequences',), 'FINIS': ('stop_sequences',), 41: ('top_k',), 4711: ('seed',), 7: ('logprobs',),
+    0.125: ('presence_penalty', 'presencePenalty'), 0.375: ('frequency_penalty', 'frequencyPenalty'),
 }  # fmt: skip
 
 
@@ -314,3 +316,76 @@ def test_any_request_crosses_and_nothing_is_lost_in_silence(ours: str, theirs: s
         )
     for option in request.provider_options.get(CODECS[ours].provider, ()):
         assert option in warned or CODECS[theirs].provider == CODECS[ours].provider
+
+
+# ── one by one ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CHAT, RESPONSES, ANTHROPIC, GEMINI = CODECS.values()
+SOUND = {'type': 'input_audio', 'input_audio': {'data': 'UklGRg==', 'format': 'wav'}}
+
+
+def test_the_model_reads_that_something_is_missing_and_where() -> None:
+    content = [{'type': 'text', 'text': 'Listen:'}, SOUND, {'type': 'text', 'text': 'Whose voice is it?'}]
+    encoded = crossed('openai-chat', 'anthropic', {'model': 'm', 'messages': [{'role': 'user', 'content': content}]})
+    blocks = json.loads(encoded.body)['messages'][0]['content']
+    assert [block['text'] for block in blocks] == [
+        'Listen:',
+        '[A file of type audio/wav was left out here: anthropic cannot carry it.]',
+        'Whose voice is it?',
+    ]
+    (warning,) = encoded.warnings
+    assert warning.startswith("messages[0].content[1] is not sent: messages[0].content[1].content_type is 'audio/wav'")
+
+
+def test_who_asks_a_provider_for_what_it_cannot_do_is_still_refused() -> None:
+    request = ModelRequest((Message.user(MediaPart(data=b'RIFF', content_type='audio/wav')),))
+    with pytest.raises(LamellaError, match='takes image'):
+        crossing.encode_request(ANTHROPIC, request, 'claude-x')
+
+
+@pytest.mark.parametrize('name', CODECS)
+def test_within_its_own_protocol_a_request_is_what_its_codec_says(name: str) -> None:
+    request = received(name, RECORDED[name])
+    for stream in (False, True):
+        encoded = crossing.encode_request(CODECS[name], request, MODELS[name], stream=stream)
+        assert encoded == CODECS[name].encode_request(request, MODELS[name], stream=stream)
+
+
+def test_a_second_provider_of_the_same_protocol_gets_no_options_of_the_first() -> None:
+    groq = OpenAIChatCodec('groq')
+    request = received('openai-chat', {'model': 'm', 'messages': [], 'user': 'u', 'logit_bias': {}})
+    encoded = crossing.encode_request(groq, request, 'llama')
+    assert json.loads(encoded.body) == {'model': 'llama', 'messages': []}
+    assert [warning.partition(' ')[0] for warning in encoded.warnings] == ['user', 'logit_bias']
+
+
+def test_what_only_the_responses_api_has_never_gets_into_chat_completions() -> None:
+    body = json.loads(crossed('openai-responses', 'openai-chat', RECORDED['openai-responses']).body)
+    assert not {'truncation', 'include', 'max_tool_calls', 'reasoning', 'text', 'input'} & body.keys()
+    assert (body['verbosity'], body['service_tier'], body['store']) == ('low', 'flex', True)
+    assert [tool['type'] for tool in body['tools']] == ['function']
+
+
+def test_an_answer_that_answers_nothing_is_paired_with_nothing_else() -> None:
+    asked = {'role': 'model', 'parts': [{'functionCall': {'name': 'f', 'args': {}}}]}
+    answer = {'functionResponse': {'name': 'f', 'response': {'output': 'one'}}}
+    stray = {'functionResponse': {'name': 'f', 'response': {'output': 'two'}}}
+    body = {'contents': [asked, {'role': 'user', 'parts': [answer, stray]}]}
+    messages = json.loads(crossed('gemini', 'openai-chat', body).body)['messages']
+    ref = messages[0]['tool_calls'][0]['id']
+    assert [message['tool_call_id'] == ref for message in messages[1:]] == [True, False]
+
+
+def test_a_tool_request_in_a_users_mouth_is_named() -> None:
+    body = {'contents': [{'role': 'user', 'parts': [{'functionCall': {'name': 'f', 'args': {}}}, {'text': 'hi'}]}]}
+    for theirs in ('openai-chat', 'openai-responses'):
+        encoded = crossed('gemini', theirs, body)
+        assert b'[A tool request was left out here' in encoded.body
+        assert any('messages[0].content[0] is not sent' in warning for warning in encoded.warnings)
+
+
+def test_the_note_of_where_a_request_came_from_is_not_sent() -> None:
+    for ours in CODECS:
+        for theirs in CODECS.values():
+            encoded = crossing.encode_request(theirs, received(ours, RECORDED[ours]), MODELS[theirs.name])
+            assert b'received' not in encoded.body

@@ -21,6 +21,7 @@ from lamella.types import (
     ToolRequest,
     ToolRequested,
     ToolRequestPart,
+    is_content,
 )
 
 Ctx = GenerateMiddlewareContext
@@ -72,7 +73,7 @@ async def stream_model(
         ctx.emit('model.start', model=model.name, attempt=params.attempt)
     source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
-    opening, begun = ResponseStarted(model.name), False
+    opening, begun, spoken = ResponseStarted(model.name), False, False
     part: Any
     try:
         async for part in parts:
@@ -87,6 +88,10 @@ async def stream_model(
                     ctx.emit('model.first_part', model=model.name, waited_s=ctx.clock.now() - started)
                 yield opening if opening.metadata is None else opening.replace(metadata=None)
                 begun = True
+            if not spoken and is_content(part):
+                if ctx.committed and not params.continues:
+                    raise _already_said(model.name, ctx)  # another call of this turn has the reader's ear
+                spoken = True
             if kind is ToolRequested and part.tool_request.ref is None:
                 part = part.replace(tool_request=with_ref(part.tool_request, ctx))
             if kind is Finished:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +15,7 @@ from aiohttp import web
 from google.genai import errors
 
 from lamella.integrations.httpx2 import LamellaTransport
-from lamella.middleware import BaseMiddleware, Fallback, Retry
+from lamella.middleware import BaseMiddleware, ConsoleLogger, Fallback, Retry, ToolApproval
 from lamella.plugins.anthropic import Anthropic
 from lamella.plugins.google_genai import GoogleAI
 from lamella.plugins.openai import OpenAI
@@ -440,6 +441,31 @@ async def test_a_run_that_a_layer_stops_has_the_layers_answer(sim: Simulator) ->
             assert await ask(made, vendor) == 'Stopped.'
 
 
+async def test_many_calls_at_once_keep_to_themselves(sim: Simulator) -> None:
+    sim.use(faults=[Fault('status', status=503, probability=0.4)])
+    layers = transport(Retry(max_retries=30, initial_delay_ms=0), Fallback(models=['openai/m-2']))
+    async with clients(sim.base_url, layers) as made:
+
+        async def one(number: int) -> bool:
+            messages = [{'role': 'user', 'content': f'This is sentence {number}.'}]
+            stream = await made.gpt.chat.completions.create(model='m', messages=messages, stream=True)
+            whole = await made.gpt.chat.completions.create(model='m', messages=messages)
+            text = ''.join([chunk.choices[0].delta.content or '' async for chunk in stream])
+            return text == whole.choices[0].message.content and text.endswith(f'This is sentence {number}.')
+
+        assert all(await asyncio.gather(*[one(number) for number in range(40)]))
+
+
+async def test_a_logger_sees_every_attempt_and_no_key(sim: Simulator) -> None:
+    lines = io.StringIO()
+    sim.use(faults=[Fault('status', status=401, message=f'Incorrect API key provided: {KEYS["openai"]}')])
+    async with clients(sim.base_url, transport(ConsoleLogger(stream=lines), RETRY)) as made:
+        with pytest.raises(openai.AuthenticationError):
+            await ask(made, 'openai')
+    assert 'openai/m-1' in lines.getvalue()
+    assert KEYS['openai'] not in lines.getvalue()
+
+
 # ── what is no model call ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -606,6 +632,8 @@ def test_what_cannot_work_is_refused_when_built() -> None:
         LamellaTransport(inner='http://x')  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match='use'):
         LamellaTransport(use=['retry'])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r'ToolApproval.* would never act'):
+        LamellaTransport(use=[Retry(), ToolApproval()])
 
 
 # ── clients that are not async ──────────────────────────────────────────────────────────────────────────────────────

@@ -37,13 +37,15 @@ _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 _SSE = 'text/event-stream; charset=utf-8'
 _JSON = 'application/json'
 _NONE = httpx2.Headers()
+_OF_TOOLS = frozenset(('tools', 'wrap_tool'))
 
 
 class LamellaTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
     """Give it to `httpx2.AsyncClient(transport=…)` or `httpx2.Client(transport=…)`, and that to a vendor's client.
 
-    `use` are the layers of every call. A model call is a POST to `…/chat/completions`, `…/responses`, `…/v1/messages` or
-    `…:generateContent` and `…:streamGenerateContent`; everything else passes untouched. Turn the client's own retries off.
+    `use` are the layers of every call; one that is only about tools is refused, since the client runs these. A model call is a
+    POST to `…/chat/completions`, `…/responses`, `…/v1/messages`, `…:generateContent` or `…:streamGenerateContent`; everything
+    else passes untouched. Turn the client's own retries off.
 
     `openai/…`, `anthropic/…`, `googleai/…` and `vertexai/…` are other models at the client's own endpoint, when it is that
     vendor's. `plugins` reach other vendors, each with its own credentials: what the client sent (key, headers, options) goes
@@ -70,6 +72,8 @@ class LamellaTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._ai = Lamella(
             plugins=[*plugins, *[Vendor(name) for name in OPTION_KEYS if name not in named]], use=use, sinks=sinks
         )
+        if idle := [repr(layer) for layer in self._ai.stack.layers if layer._hooks and layer._hooks <= _OF_TOOLS]:
+            raise ConfigError(f'use: {", ".join(idle)} would never act: the client runs its tools itself')
         self._passes_blocks = all(map(hands_on_parts, self._ai.stack.layers))
         self._plugins, self._inner, self._context = tuple(plugins), inner, dict(context or {})
         self._include_usage = include_usage
