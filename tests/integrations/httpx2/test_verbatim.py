@@ -227,3 +227,28 @@ def test_an_end_with_another_usage_is_said_anew() -> None:
     speaker.say(ending.replace(usage=Usage(10, 20, 30)))
     assert b'"total_tokens":30' in speaker.finish()
     assert not speaker.is_verbatim
+
+
+class Costing(BaseMiddleware[Any]):
+    """Adds what an earlier attempt cost, as `Retry` does. The transport is told that it hands parts on."""
+
+    async def wrap_stream(self, params: Any, ctx: Any, next_fn: Any) -> AsyncIterator[StreamPart]:
+        async for part in next_fn(params, ctx):
+            yield part.replace(usage=Usage(1000, 1000, 2000)) if isinstance(part, Finished) else part
+
+
+@streams
+async def test_another_usage_at_the_end_leaves_the_rest_as_it_was_said(
+    stream: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('lamella.integrations.httpx2.transport.hands_on_parts', lambda layer: True)
+    answer = await through(stream.protocol.path, stream.protocol.asked, stream.body, Costing())
+    came, heard = fold(stream.protocol.parts([stream.body])), fold(stream.protocol.parts([answer.content]))
+    assert heard.usage == Usage(1000, 1000, 2000) or stream.protocol.asked.get('max_tokens')
+    assert (heard.text, calls(heard), heard.reasoning) == (came.text, calls(came), came.reasoning)
+    closed = [json.loads(event.data) for event in SSEDecoder().feed(answer.content) if event.event in CLOSING]
+    places = [(event['type'], event.get('output_index', event.get('index'))) for event in closed]
+    assert len(places) == len(set(places))
+
+
+CLOSING = ('content_block_stop', 'response.output_item.done', 'message_stop', 'response.completed')
