@@ -244,7 +244,8 @@ async def test_another_usage_at_the_end_leaves_the_rest_as_it_was_said(
     monkeypatch.setattr('lamella.integrations.httpx2.transport.hands_on_parts', lambda layer: True)
     answer = await through(stream.protocol.path, stream.protocol.asked, stream.body, Costing())
     came, heard = fold(stream.protocol.parts([stream.body])), fold(stream.protocol.parts([answer.content]))
-    assert heard.usage == Usage(1000, 1000, 2000) or stream.protocol.asked.get('max_tokens')
+    assert heard.usage is not None
+    assert heard.usage.output_tokens in (1000, 1002)  # Gemini counts thoughts apart
     assert (heard.text, calls(heard), heard.reasoning) == (came.text, calls(came), came.reasoning)
     closed = [json.loads(event.data) for event in SSEDecoder().feed(answer.content) if event.event in CLOSING]
     places = [(event['type'], event.get('output_index', event.get('index'))) for event in closed]
