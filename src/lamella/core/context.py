@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.events import Event, Sink
 from lamella.core.model import Model
+from lamella.core.ports import Store
 from lamella.core.timeouts import Timeouts
 from lamella.types import Attempt, LamellaError, StreamPart
 
@@ -20,10 +21,13 @@ SYSTEM_RANDOM: Random = random_module._inst  # the module's own generator
 
 
 class Resolver(Protocol):
-    """What layers need of the app: models by name."""
+    """What layers need of the app: models and stores by name."""
 
     def resolve_model(self, model: Any) -> Model:
         """The model of that name, function or object. Raises UnknownNameError with the nearest names."""
+
+    def resolve_store(self, store: Store | str | None) -> Store:
+        """The store of that URL, opened once for the whole app; the app's own for `None`. Raises ConfigError."""
 
 
 class GenerateMiddlewareContext:
@@ -85,6 +89,11 @@ class GenerateMiddlewareContext:
         if not self._run_id:
             self._run_id = f'run_{self.random.getrandbits(64):016x}'
         return self._run_id
+
+    @property
+    def store(self) -> Store:
+        """The app's store: what a layer remembers in when its `store=` is left out."""
+        return self.ai.resolve_store(None)
 
     def emit(self, name: str, **facts: Any) -> None:
         """Tell the listeners; a listener that fails is left out of it. Nobody listening costs one `if`."""

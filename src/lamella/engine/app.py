@@ -18,6 +18,7 @@ from lamella.core.middleware import BaseMiddleware
 from lamella.core.model import Model
 from lamella.core.models import FunctionModel, ModelRef
 from lamella.core.plugin import Plugin
+from lamella.core.ports import Store
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Cutoff
 from lamella.core.tools import Tool, tool_of
@@ -27,6 +28,7 @@ from lamella.engine.options import GenerateOptions
 from lamella.engine.prepare import Stacks, positive, prepare, prepare_request
 from lamella.engine.registry import Registry
 from lamella.engine.run import Run, run_whole
+from lamella.engine.shelf import StoreShelf
 from lamella.engine.stream import GenerateStream, around, last_part, note, run_parts, stopped
 from lamella.engine.sync import SyncDoor
 from lamella.types import (
@@ -50,7 +52,8 @@ Ctx = GenerateMiddlewareContext
 class Lamella:
     """An app. `model` is asked when a call names none; `use` are layers around every call, outside the call's own.
 
-    `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at once.
+    `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
+    left out. `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at once.
     `clock` and `random` are for tests. Raises ConfigError for settings that cannot work.
     """
 
@@ -60,6 +63,7 @@ class Lamella:
         plugins: Sequence[Plugin] = (),
         model: str | Model | ModelRef | Callable[..., Any] | None = None,
         use: Iterable[BaseMiddleware[Any] | Stack] = (),
+        store: Store | str | None = None,
         sinks: Sequence[Sink] = (),
         max_turns: int = 50,
         max_parallel_tools: int = 8,
@@ -74,6 +78,7 @@ class Lamella:
         self.stack = Stack(use)
         self.sinks = _listeners(sinks)
         self.clock, self.random = clock, random
+        self.shelf = StoreShelf(store, clock)
         self.ledger = Ledger()
         self.stacks = Stacks(self.stack)
         self.sync = SyncDoor(self)
@@ -129,6 +134,10 @@ class Lamella:
     def resolve_model(self, model: Any) -> Model:
         """The model of that name, function, reference or object. Raises UnknownNameError with the nearest names."""
         return self.registry.model(model)
+
+    def resolve_store(self, store: Store | str | None) -> Store:
+        """The store of that URL, opened once for this app; the app's own for `None`. Raises ConfigError."""
+        return self.shelf.get(store)
 
     def flow(self, name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], Flow[P, R]]:
         """Register an async function of one input as a flow. It stays callable as it is."""
@@ -188,9 +197,10 @@ class Lamella:
         return asyncio.run(run())
 
     async def aclose(self) -> None:
-        """Close the plugins' connections. The app can be used again afterwards."""
+        """Close the connections of plugins and stores. The app can be used again afterwards."""
         self.sync.close()
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.shelf.aclose)
             for plugin in self.registry.plugins.values():
                 closing.push_async_callback(plugin.aclose)
 

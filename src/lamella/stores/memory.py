@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
+from urllib.parse import SplitResult
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.ports import Bucket, Count, Entry, Lease, Stored, Taken
+from lamella.core.stores import masked
+from lamella.types import ConfigError
 
 _FOREVER = math.inf
 
@@ -211,3 +214,10 @@ def _wait(bucket: Bucket, level: float) -> float:
     if bucket.amount > bucket.burst or bucket.rate <= 0:
         return _FOREVER
     return (bucket.amount - level) / bucket.rate
+
+
+def from_url(parts: SplitResult, clock: Clock) -> MemoryStore:
+    """`memory://`. Raises ConfigError for a URL with more in it."""
+    if parts.netloc or parts.path:
+        raise ConfigError(f'store={masked(parts)!r}: memory:// has no name; each one is a store of its own')
+    return MemoryStore(clock=clock)

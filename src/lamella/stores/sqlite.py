@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.ports import Bucket, Count, Entry, Lease, Stored, Taken
+from lamella.core.stores import masked
 from lamella.types import ConfigError, LamellaError
 
 T = TypeVar('T')
@@ -281,3 +283,11 @@ def _until(now: float, expire_s: float | None) -> float | None:
 
 def _left(until: float | None, now: float) -> float | None:
     return None if until is None else until - now
+
+
+def from_url(parts: SplitResult, clock: Clock) -> SQLiteStore:
+    """`sqlite:///state.db` (relative) or `sqlite:////var/lib/state.db` (absolute). Raises ConfigError for any other."""
+    path = unquote(parts.path.removeprefix('/'))
+    if parts.netloc or not path:
+        raise ConfigError(f'store={masked(parts)!r}: write sqlite:///state.db, or sqlite:////var/lib/state.db')
+    return SQLiteStore(path, clock=clock)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lamella.stores.connect import open_store
+from lamella.stores import open_store
 from lamella.stores.memory import MemoryStore
 from lamella.types import ConfigError
 
