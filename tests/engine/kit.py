@@ -86,7 +86,7 @@ async def no_leaks() -> AsyncIterator[None]:
     hooks, handler, unraisable = sys.get_asyncgen_hooks(), loop.get_exception_handler(), sys.unraisablehook
 
     def abandoned(generator: Any) -> None:
-        if generator.__name__ != '_parts':  # a loop that is left gives up its own generator, and no other
+        if generator.__name__ != 'streamed_run':  # a loop that is left gives up its own generator, and no other
             problems.append(f'{generator.__qualname__} was left to the garbage collector')
         hooks.finalizer(generator)
 

@@ -1,0 +1,124 @@
+"""Carrying out a prepared run, whole or part by part, and telling whoever listens how it went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from lamella.core.bridge import Ended, answer_of
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.timeouts import Cutoff
+from lamella.engine.run import Run, run_whole
+from lamella.engine.stream import GenerateStream, around, last_part, note, run_parts, stopped
+from lamella.types import ControlFlow, GenerateResponse, LamellaError, StopRun, StreamPart, TextDelta
+
+Ctx = GenerateMiddlewareContext
+
+
+def too_long(ctx: Ctx) -> LamellaError:
+    """What a run that is not done in time fails with."""
+    limit = ctx.timeouts.total_s if ctx.timeouts is not None else None
+    return LamellaError('DEADLINE_EXCEEDED', f'generate: not done within timeout_s={limit:g}', attempts=ctx.attempts)
+
+
+async def whole_run(run: Run, ctx: Ctx) -> GenerateResponse:
+    """A run through the layers around it. Every failure leaves with the attempts that were made."""
+    call = run.stack.around('wrap_run', run_whole)
+    if ctx.sinks:
+        ctx.emit('run.start', model=run.model.name, streaming=False)
+    try:
+        response = _run_response(await call(run.params, ctx), run)
+    except StopRun as stop:
+        response = run.stopped(stop)
+    except BaseException as error:
+        failed = _failed(error, ctx)
+        raise failed from (error.__cause__ if failed is error else error)
+    if ctx.sinks:
+        _tell_end(response, ctx)
+    return response
+
+
+async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGenerator[StreamPart, None]:
+    """The same, part by part, for the stream that is read."""
+    stream.begin()
+    items = around('wrap_run', run.stack, run_parts)(run.params, ctx)
+    if ctx.deadline is not None:
+        items = _in_time(items, ctx)
+    if ctx.sinks:
+        ctx.emit('run.start', model=run.model.name, streaming=True)
+    try:
+        async for item in items:
+            kind = type(item)
+            if kind is Ended:
+                yield _last(_run_response(item.response, run), run, ctx, stream)
+                continue
+            if kind is not TextDelta or not ctx.committed:
+                note(item, run, ctx)
+            yield item
+    except StopRun as stop:
+        for item in stopped(stop, run, ctx):
+            yield _last(_run_response(item.response, run), run, ctx, stream) if type(item) is Ended else item
+    except GeneratorExit:
+        if ctx.sinks and not stream.is_settled:
+            ctx.emit('run.error', error=asyncio.CancelledError('the reader left the stream'))
+        raise
+    except BaseException as error:
+        failed = _failed(error, ctx)
+        stream.end(failed)
+        raise failed from (error.__cause__ if failed is error else error)
+    finally:
+        await items.aclose()
+        stream.end()
+
+
+def _last(response: GenerateResponse, run: Run, ctx: Ctx, stream: GenerateStream) -> StreamPart:
+    stream.settle(response)
+    if ctx.sinks:
+        _tell_end(response, ctx)
+    return last_part(response, run)
+
+
+async def _in_time(items: AsyncGenerator[Any, None], ctx: Ctx) -> AsyncGenerator[Any, None]:
+    """The same items; the wait for each ends with the run's deadline. The reader's own time is never cut."""
+    end = object()
+    try:
+        while True:
+            async with Cutoff(ctx.clock, ctx.remaining_s() or 0.0, lambda: too_long(ctx)):
+                item = await anext(items, end)
+            if item is end:
+                return
+            yield item
+    finally:
+        await items.aclose()
+
+
+def _run_response(response: Any, run: Run) -> GenerateResponse:
+    """A run's response, also where a `wrap_run` layer answered with a model's."""
+    if isinstance(response, GenerateResponse):
+        return response
+    answer = answer_of(response, 'wrap_run')
+    run.turns = [answer]
+    run.messages = (*run.request.messages, answer.message)
+    return run.finish('final')
+
+
+def _failed(error: BaseException, ctx: Ctx) -> BaseException:
+    """The error as the caller gets it: with every attempt. Control flow that nobody understood becomes an error."""
+    if isinstance(error, LamellaError):
+        error.attempts = error.attempts or tuple(ctx.attempts)
+    elif isinstance(error, ControlFlow):
+        error = LamellaError('FAILED_PRECONDITION', f'{type(error).__name__} raised outside a tool call: {error}')
+    if ctx.sinks:
+        ctx.emit('run.error', error=error)
+    return error
+
+
+def _tell_end(response: GenerateResponse, ctx: Ctx) -> None:
+    ctx.emit(
+        'run.end',
+        model=response.model,
+        stop_reason=response.stop_reason,
+        usage=response.usage,
+        turns=len(response.turns),
+    )
