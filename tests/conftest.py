@@ -4,11 +4,16 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
+from lamella.core.stores import SCHEMES
 from lamella.simulator import Simulator
+from tests.servers import PostgresServer, RedisServer, Server, server_folder
 
 settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
@@ -55,6 +60,54 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.endswith(('_API_KEY', '_BASE_URL')) or name.startswith('LAMELLA_'):
             monkeypatch.delenv(name)
+
+
+@contextmanager
+def running(kind: type[Server]) -> Iterator[Server]:
+    with server_folder() as folder:
+        server = kind(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope='session')
+def redis_url() -> Iterator[str]:
+    """A Redis for the whole run, with what other tests have left there: use keys or a namespace of your own. Never kill it."""
+    with running(RedisServer) as server:
+        yield server.url
+
+
+@pytest.fixture(scope='session')
+def postgres_url() -> Iterator[str]:
+    """A Postgres for the whole run, as `redis_url`."""
+    with running(PostgresServer) as server:
+        yield server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Server]:
+    """A Redis for one test, which may kill and restart it. Takes a fifth of a second."""
+    with running(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Server]:
+    """A Postgres for one test, which may kill and restart it. Takes half a second."""
+    with running(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(params=[scheme for scheme in ('sqlite', 'redis', 'postgresql') if scheme in SCHEMES])
+def shared_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store that processes share, one after the other: SQLite, Redis, Postgres."""
+    if request.param == 'sqlite':
+        return f'sqlite:///{tmp_path}/state.db'
+    server: str = request.getfixturevalue({'redis': 'redis_url', 'postgresql': 'postgres_url'}[request.param])
+    return f'{server}?namespace=test-{uuid4().hex}'
 
 
 @pytest.fixture
