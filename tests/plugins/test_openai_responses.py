@@ -135,7 +135,7 @@ async def test_what_goes_over_the_wire() -> None:
 async def test_a_second_provider_has_its_own_options_and_metadata() -> None:
     seen: list[Any] = []
     async with plugin_of(answering(ANSWERS['custom tool'], seen=seen), name='other') as plugin:
-        request = ASKED.replace(provider_options={'other': {'x': 1}, 'openai': {'y': 2}})
+        request = ASKED.replace(provider_options={'other': {'extra_body': {'x': 1}}, 'openai': {'y': 2}})
         response = await model_of(plugin).generate(request, context())
     ((_, asked),) = seen
     assert asked['x'] == 1

@@ -48,7 +48,7 @@ VENDORS = [
         lambda url, key, headers: OpenAI(key, f'{url}/v1', headers=headers),
         'openai',
         {'logit_bias': {'50256': -99}, 'user': 'user-of-openai'},
-        {'include_reasoning': True},
+        {'extra_body': {'include_reasoning': True}},
     ),
     Vendor(
         'responses',
@@ -143,7 +143,9 @@ async def test_a_model_of_the_list_has_its_own_settings_and_no_others(
     house: House, first: Vendor, second: Vendor
 ) -> None:
     house.sims[first.name].use(faults=[Fault('status', status=503)])
-    spare = ModelRef(second.model, {'temperature': 0.25}, {second.key: {'metadata': {'from': 'the-ref'}}})
+    spare = ModelRef(
+        second.model, {'temperature': 0.25}, {second.key: {'extra_body': {'metadata': {'from': 'the-ref'}}}}
+    )
     await house.ai.generate(
         model=first.model, prompt='hi', config={'max_output_tokens': 77}, use=[Fallback(models=[spare])]
     )

@@ -192,8 +192,38 @@ def test_calls_without_ids_are_paired_with_their_answers_by_name() -> None:
 
 
 def test_an_answer_that_nobody_waits_for_is_an_error() -> None:
-    with pytest.raises(LamellaError, match=r"messages\[0\]: the answer of tool 'a' has no ref"):
+    with pytest.raises(LamellaError, match=r"messages\[0\]\.content\[0\]: the answer of tool 'a' has no ref"):
         sent_messages(Message.tool(ToolResponse('a', 'A')))
+
+
+def test_files_that_tools_answered_with_follow_all_answers_and_a_warning_says_so() -> None:
+    image, sound = (
+        MediaPart(data=PNG, content_type='image/png'),
+        {'type': 'media', 'data': 'UklGRg==', 'content_type': 'audio/wav'},
+    )
+    messages = (
+        Message.assistant(
+            ToolRequestPart(ToolRequest('look', {}, 'c1')), ToolRequestPart(ToolRequest('hear', {}, 'c2'))
+        ),
+        Message.tool(ToolResponse('look', ['A bee.', image], 'c1')),
+        Message.tool(ToolResponse('hear', sound, 'c2', is_error=True)),
+        Message.user('and now?'),
+    )
+    request = ModelRequest(messages)
+    encoded = OpenAIChatCodec().encode_request(request, 'gpt-x')
+    _, look, hear, files, user = json.loads(encoded.body)['messages']
+    assert (look['content'], user) == ('A bee.', {'role': 'user', 'content': 'and now?'})
+    assert hear['content'] == '{"error":"The files that this tool returned follow in the next message."}'
+    assert [block['type'] for block in files['content']] == ['text', 'image_url', 'text', 'input_audio']
+    assert [text for text in encoded.warnings if 'user message' in text] == list(encoded.warnings)
+    assert [text.partition(':')[0] for text in encoded.warnings] == ['messages[1].content[0]', 'messages[2].content[0]']
+
+
+def test_a_file_of_the_last_answer_follows_too() -> None:
+    image = MediaPart(data=PNG, content_type='image/png')
+    answer, files = sent_messages(Message('tool', (ToolResponsePart(ToolResponse('a', image, 'c1')),)))
+    assert (answer['role'], files['role']) == ('tool', 'user')
+    assert files['content'][1]['image_url']['url'].startswith('data:image/png')
 
 
 def test_media_beside_a_tools_answer_follows_in_a_user_message() -> None:
@@ -365,7 +395,7 @@ def test_a_lone_surrogate_names_its_message() -> None:
 
 
 def test_a_lone_surrogate_in_a_tools_answer_names_its_message() -> None:
-    with pytest.raises(LamellaError, match=r'messages\[0\]: .* lone surrogate'):
+    with pytest.raises(LamellaError, match=r'messages\[0\]\.content\[0\]: .* lone surrogate'):
         sent_messages(Message.tool(ToolResponse('a', {'x': '\ud800'}, 'c1')))
 
 

@@ -8,9 +8,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
 from lamella.plugins._http import LOOPBACK, Answer, Transport
+from lamella.plugins._options import checked
 from lamella.types import (
     ConfigError,
     Data,
@@ -46,20 +49,32 @@ Aim = Callable[[str, bool], Awaitable[Target]]
 
 
 class WireModel(Model):
-    """Speaks one protocol to one provider. `aim(model, stream)` gives the address and headers of a call."""
+    """Speaks one protocol to one provider. `aim(model, stream)` gives the address and headers of a call.
+
+    `options` are the provider's own that a request may have; `None` where somebody else has checked them.
+    """
 
     events: type[SSEDecoder] = SSEDecoder
 
-    def __init__(self, name: str, codec: Codec, transport: Transport, aim: Aim, info: ModelInfo) -> None:
+    def __init__(
+        self,
+        name: str,
+        codec: Codec,
+        transport: Transport,
+        aim: Aim,
+        info: ModelInfo,
+        options: type[BaseModel] | None = None,
+    ) -> None:
         self.name, self.info = name, info
         self._short = name.partition('/')[2]
         self._codec, self._transport, self._aim = codec, transport, aim
+        self._options = options
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.name!r})'
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
-        encoded = crossing.encode_request(self._codec, request, self._short, stream=False)
+        encoded = self._encoded(request, stream=False)
         target = await self._aim(self._short, False)
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
@@ -67,7 +82,7 @@ class WireModel(Model):
             return await self._whole(answer, encoded)
 
     async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
-        encoded = crossing.encode_request(self._codec, request, self._short, stream=True)
+        encoded = self._encoded(request, stream=True)
         target = await self._aim(self._short, True)
         events, decoder = self.events(), self._codec.stream_decoder()
         last: Finished | None = None
@@ -91,6 +106,11 @@ class WireModel(Model):
         if last is not None:
             warnings = (*encoded.warnings, *last.warnings)
             yield last.replace(model=self._answered_by(last.model), warnings=warnings)
+
+    def _encoded(self, request: ModelRequest, *, stream: bool) -> Encoded:
+        if self._options is not None:
+            request = checked(request, self.option_keys, self._options)
+        return crossing.encode_request(self._codec, request, self._short, stream=stream)
 
     async def _whole(self, answer: Answer, encoded: Encoded) -> ModelResponse:
         if _content_type(answer) == 'text/html':
@@ -170,6 +190,16 @@ def checked_url(base_url: Any, field: str = 'base_url') -> str:
     if parts is None or parts.scheme not in ('http', 'https') or not parts.hostname:
         raise ConfigError(f'{field}={base_url!r}: give an address such as https://api.example.com/v1')
     return str(base_url).rstrip('/')
+
+
+def checked_pairs(given: Any, field: str) -> dict[str, str]:
+    """Headers or query parameters: texts by name. Raises ConfigError."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(item, str) for pair in given.items() for item in pair):
+        shape = f'a dict with {sorted(given, key=str)}' if isinstance(given, Mapping) else f'a {type(given).__name__}'
+        raise ConfigError(f"{field}= is {shape}: give a dict of texts, such as {{'x-name': 'value'}}")
+    return dict(given)
 
 
 def joined(url: str, query: Mapping[str, Any]) -> str:

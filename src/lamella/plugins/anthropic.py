@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from lamella.core.config import build_config
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
 from lamella.core.plugin import Plugin
 from lamella.plugins._http import AiohttpTransport, HttpSettings, Transport
-from lamella.plugins._wire_model import Target, WireModel, checked_url, credential
+from lamella.plugins._options import checked
+from lamella.plugins._wire_model import Target, WireModel, checked_pairs, checked_url, credential
 from lamella.types import ConfigError, Message, ModelRequest, ModelResponse, StreamPart
 from lamella.wire.anthropic import DEFAULT_VERSION, AnthropicCodec
 
@@ -89,7 +89,7 @@ class Anthropic(Plugin):
             raise ConfigError(f'Anthropic: beta={beta!r} is one string, give a list: beta=[{beta!r}]')
         self.name, self._api_key, self._auth_token = name, api_key, auth_token
         self._base_url = None if base_url is None else checked_url(base_url)
-        self._version, self._beta, self._headers = version, tuple(beta), dict(headers or {})
+        self._version, self._beta, self._headers = version, tuple(beta), checked_pairs(headers, 'headers')
         self._codec = AnthropicCodec(version)
         self._transport = transport or AiohttpTransport(http)
 
@@ -151,15 +151,13 @@ class AnthropicModel(Model):
         return model.stream(request, ctx)
 
     def _prepared(self, request: ModelRequest) -> tuple[WireModel, ModelRequest]:
-        request = self._asked_in_words(request)
-        given = request.provider_options.get(_KEY)
-        if not given:
+        request = checked(self._asked_in_words(request), (_KEY,), AnthropicOptions)
+        body = request.provider_options.get(_KEY)
+        if not body or 'betas' not in body:
             return self._plain, request
-        options: AnthropicOptions = build_config(f'provider_options[{_KEY!r}]', AnthropicOptions, None, given)
-        body = {name: value for name, value in given.items() if name not in ('betas', 'extra_body')}
-        body.update(options.extra_body or {})
-        request = request.replace(provider_options={**request.provider_options, _KEY: body})
-        return self._wire(tuple(options.betas)) if options.betas else self._plain, request
+        rest = {name: value for name, value in body.items() if name != 'betas'}
+        request = request.replace(provider_options={**request.provider_options, _KEY: rest})
+        return self._wire(tuple(body['betas'])) if body['betas'] else self._plain, request
 
     def _asked_in_words(self, request: ModelRequest) -> ModelRequest:
         """The API holds answers to a schema, but not to JSON in general; older models hold them to nothing."""

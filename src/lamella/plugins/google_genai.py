@@ -18,8 +18,9 @@ from urllib.parse import quote, quote_plus, urlsplit
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
 from lamella.core.plugin import Plugin
+from lamella.plugins._google_options import GoogleOptions
 from lamella.plugins._http import AiohttpTransport, HttpSettings, Transport, load
-from lamella.plugins._wire_model import Target, WireModel, checked_url, credential, joined
+from lamella.plugins._wire_model import Target, WireModel, checked_pairs, checked_url, credential, joined
 from lamella.types import ConfigError, LamellaError, ModelRequest, ModelResponse, StreamPart, fold, unfold
 from lamella.wire.codec import Codec
 from lamella.wire.errors import redacted
@@ -96,8 +97,8 @@ class _Google(Plugin):
     ) -> None:
         self.name = name
         self._base_url = None if base_url is None else checked_url(base_url)
-        self._headers = dict(headers or {})
-        self._query = {key: quote_plus(value) for key, value in (query or {}).items()}
+        self._headers = checked_pairs(headers, 'headers')
+        self._query = {key: quote_plus(value) for key, value in checked_pairs(query, 'query').items()}
         self._codec = codec or GeminiCodec(also=(name,))
         self._transport = transport
 
@@ -105,7 +106,7 @@ class _Google(Plugin):
         return f'{type(self).__name__}(name={self.name!r}, base_url={self._base_url!r})'
 
     def model(self, name: str) -> Model:
-        return GeminiModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE)
+        return GeminiModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE, GoogleOptions)
 
     def known_models(self) -> tuple[str, ...]:
         return _KNOWN
@@ -136,7 +137,7 @@ class GoogleAI(_Google):
     The key is `api_key`, or GEMINI_API_KEY, or GOOGLE_API_KEY, read when a model is first used; a server on this machine needs
     none. The address is `base_url`, or GOOGLE_GEMINI_BASE_URL; the version (`/v1beta`) is added where it has none. `headers` and
     `query` are added to every call; `http` holds timeouts, proxy and TLS. Options of one call that only Google has are
-    `provider_options['google']`, see `GeminiCodec`.
+    `provider_options['google']`, checked: see `GoogleOptions`.
     """
 
     def __init__(

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import quote_plus
 
+from pydantic import BaseModel
+
 from lamella.core.model import Model, ModelInfo
 from lamella.core.plugin import Plugin
 from lamella.plugins._http import AiohttpTransport, HttpSettings, Transport
-from lamella.plugins._wire_model import Target, WireModel, checked_url, credential, joined
+from lamella.plugins._openai_options import OpenAIChatOptions, OpenAIResponsesOptions
+from lamella.plugins._wire_model import Target, WireModel, checked_pairs, checked_url, credential, joined
 from lamella.types import ConfigError
 from lamella.wire.codec import Codec
 from lamella.wire.openai_chat import OpenAIChatCodec
@@ -20,6 +23,7 @@ from lamella.wire.openai_responses import OpenAIResponsesCodec
 Api = Literal['chat', 'responses']
 _PATHS: dict[str, str] = {'chat': '/chat/completions', 'responses': '/responses'}
 _NO_WORD = re.compile(r'\W')
+_OPTIONS: dict[str, type[BaseModel]] = {'chat': OpenAIChatOptions, 'responses': OpenAIResponsesOptions}
 _NATIVE = ModelInfo(structured_output='native')
 
 
@@ -30,6 +34,8 @@ class OpenAI(Plugin):
     A provider with a name and an address of its own has its own variable too (GROQ_API_KEY): no key goes to another vendor.
     Azure: `base_url='https://….openai.azure.com/openai/v1'`, `headers={'api-key': …}`, `query={'api-version': …}`. `headers`
     and `query` are added to every call. `http` holds timeouts, proxy and TLS. `codec` is for servers with ways of their own.
+    Options of one call that only this provider has are `provider_options[name]`, checked: see `OpenAIChatOptions` and
+    `OpenAIResponsesOptions`.
     """
 
     def __init__(
@@ -52,8 +58,8 @@ class OpenAI(Plugin):
         self.name, self._api_key, self._api = name, api_key, api
         self._base_url = None if base_url is None else checked_url(base_url)
         named = {'OpenAI-Organization': organization, 'OpenAI-Project': project}
-        self._headers = {**{key: value for key, value in named.items() if value}, **(headers or {})}
-        self._query = {key: quote_plus(value) for key, value in (query or {}).items()}
+        self._headers = {**{key: value for key, value in named.items() if value}, **checked_pairs(headers, 'headers')}
+        self._query = {key: quote_plus(value) for key, value in checked_pairs(query, 'query').items()}
         self._codec = codec or (OpenAIChatCodec(name) if api == 'chat' else OpenAIResponsesCodec(name))
         self._transport = transport or AiohttpTransport(http or HttpSettings())
 
@@ -61,7 +67,8 @@ class OpenAI(Plugin):
         return f'OpenAI(name={self.name!r}, api={self._api!r}, base_url={self._base_url!r})'
 
     def model(self, name: str) -> Model:
-        return WireModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE)
+        options = _OPTIONS[self._api]
+        return WireModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE, options)
 
     async def _aim(self, model: str, stream: bool) -> Target:
         base_url = self._base_url or checked_url(

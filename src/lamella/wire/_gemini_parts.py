@@ -12,8 +12,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
 from lamella.types import (
     JSON,
     DataPart,
@@ -42,6 +40,7 @@ from lamella.wire._gemini_json import (
     text_of,
     without,
 )
+from lamella.wire._tool_media import without_media
 
 _DATA_URL = re.compile(r'data:([^;,]*)((?:;[^;,]*)*),(.*)', re.DOTALL | re.IGNORECASE)
 
@@ -230,7 +229,7 @@ def _write_call(part: ToolRequestPart, warn: Warn) -> JSON:
 def _write_response(part: ToolResponsePart, warn: Warn) -> JSON:
     """Media go beside the output (ai.google.dev/gemini-api/docs/function-calling, "Multimodal function responses")."""
     response = part.tool_response
-    output, media = _without_media(response.output)
+    output, media = without_media(response.output)
     body: JSON = {'name': response.name, 'response': _output(output, response.is_error)}
     if media:
         body['parts'] = [_write_media(item, warn) for item in media]
@@ -241,31 +240,6 @@ def _output(output: Any, is_error: bool) -> JSON:
     if is_error:
         return {'error': output}
     return output if isinstance(output, dict) and not output.keys() & {'output', 'error'} else {'output': output}
-
-
-def _without_media(output: Any) -> tuple[Any, list[MediaPart]]:
-    """A tool may answer with parts, also when they went through JSON since: the media among them, and the rest."""
-    items = output if isinstance(output, (list, tuple)) else [output]
-    media = [part for item in items if (part := _as_media(item)) is not None]
-    rest = [_as_value(item) for item in items if _as_media(item) is None]
-    if not media:
-        return _as_value(output), []
-    return (rest[0] if len(rest) == 1 else rest or None), media
-
-
-def _as_value(item: Any) -> Any:
-    return item.text if isinstance(item, TextPart) else item
-
-
-def _as_media(item: Any) -> MediaPart | None:
-    if isinstance(item, MediaPart):
-        return item
-    if not isinstance(item, dict) or item.get('type') != 'media':
-        return None
-    try:
-        return msgspec.convert(item, MediaPart)
-    except msgspec.ValidationError:
-        return None
 
 
 def _write_data(part: DataPart, warn: Warn) -> JSON | None:

@@ -22,7 +22,7 @@ def encode_request(request: ModelRequest, model: str, stream: bool, options: Cha
     """The whole body. The provider's own options come last: they add fields, replace them, and remove them with `None`."""
     warnings: list[str] = []
     writer = MessageWriter(options, warnings)
-    messages = [wire for i, message in enumerate(request.messages) for wire in writer.write(i, message)]
+    messages = [wire for i, message in enumerate(request.messages) for wire in writer.write(i, message)] + writer.rest()
     own = request.provider_options.get(options.provider, {})
     body: JSON = {'model': model, 'messages': messages}
     body.update(_settings(request, options, warnings))

@@ -21,19 +21,38 @@ from lamella.wire._openai_chat_calls import INVALID_JSON
 from lamella.wire._openai_chat_options import ChatOptions
 from lamella.wire._openai_json import arguments_of, extras_of, merged, write
 from lamella.wire._openai_media import audio_format, bytes_of, content_type_of, data_url, to_base64
+from lamella.wire._tool_media import without_media
+
+_FOLLOW = 'The files that this tool returned follow in the next message.'
 
 
 class MessageWriter:
-    """Writes the messages of one request. `warnings` collects what the protocol cannot say."""
+    """Writes the messages of one request. `warnings` collects what the protocol cannot say.
+
+    Tool messages carry text alone: files that tools answered with wait until all answers of that turn are written, and then
+    follow as one user message. `rest` gives what still waits at the end.
+    """
 
     def __init__(self, options: ChatOptions, warnings: list[str]) -> None:
         self._options = options
         self._mark = options.provider
         self._warnings = warnings
         self._unanswered: list[tuple[str, str]] = []  # name and id of tool calls
+        self._files: list[JSON] = []
 
     def write(self, index: int, message: Message) -> list[JSON]:
         """One message may become several: the answers of a tool message go one by one."""
+        written = self._written(index, message)
+        if self._files and message.role != 'tool':
+            return [*self.rest(), *written]
+        return written
+
+    def rest(self) -> list[JSON]:
+        """The files that have not followed yet."""
+        files, self._files = self._files, []
+        return [{'role': 'user', 'content': files}] if files else []
+
+    def _written(self, index: int, message: Message) -> list[JSON]:
         content = message.content
         if len(content) == 1 and type(part := content[0]) is TextPart and not message.metadata and not part.metadata:
             role = self._options.system_role if message.role == 'system' else message.role
@@ -53,7 +72,11 @@ class MessageWriter:
 
     def _user_or_tool(self, message: Message, where: str) -> list[JSON]:
         """Tool messages carry text only: what else a message of role `tool` holds follows as a user message."""
-        answers = [self._tool_answer(part, where) for part in message.content if type(part) is ToolResponsePart]
+        answers = [
+            self._tool_answer(part, f'{where}.content[{i}]')
+            for i, part in enumerate(message.content)
+            if type(part) is ToolResponsePart
+        ]
         rest = tuple(part for part in message.content if type(part) is not ToolResponsePart)
         if answers and not rest:
             return answers
@@ -61,16 +84,29 @@ class MessageWriter:
             raise LamellaError(
                 'INVALID_ARGUMENT', f'{where} of role tool has no ToolResponsePart: add one, or leave it out'
             )
+        files = self.rest() if answers else []
         user = {'role': 'user', 'content': self._content(rest, where)}
-        return [*answers, self._with_extras(user, message)]
+        return [*answers, *files, self._with_extras(user, message)]
 
     def _tool_answer(self, part: ToolResponsePart, where: str) -> JSON:
         answer = part.tool_response
-        output = {'error': answer.output} if answer.is_error else answer.output
+        output, media = without_media(answer.output)
+        if media:
+            self._follow(media, answer.name, where)
+            output = _FOLLOW if output is None else output
+        output = {'error': output} if answer.is_error else output
         content = output if isinstance(output, str) else write(output, lambda: {where: output}).decode()
         ref = self._answered(answer.name, answer.ref, where)
         wire = {'role': 'tool', 'tool_call_id': ref, 'content': content}
         return {**wire, **extras_of(part.metadata, self._mark)}
+
+    def _follow(self, media: list[MediaPart], tool: str, where: str) -> None:
+        """Put the files of one answer into the message that follows."""
+        blocks = [_media(item, where) for item in media]
+        self._files += [{'type': 'text', 'text': f'What the tool {tool} returned:'}, *blocks]
+        self._warnings.append(
+            f'{where}: the files that tool {tool!r} answered with follow in a user message, for a tool message carries text alone'
+        )
 
     def _answered(self, name: str, ref: str | None, where: str) -> str:
         waiting = self._unanswered

@@ -64,6 +64,11 @@ def received(decoded: Decoded, codec: Codec) -> ModelRequest:
     return decoded.request.replace(metadata={**decoded.request.metadata, RECEIVED: note})
 
 
+def is_received(request: ModelRequest) -> bool:
+    """Whether this request came in over a wire protocol, and was not made by a caller in this process."""
+    return isinstance(request.metadata.get(RECEIVED), Received)
+
+
 def encode_request(codec: Codec, request: ModelRequest, model: str, *, stream: bool = False) -> Encoded:
     """`codec.encode_request`, which for a request that was received in another protocol never refuses content.
 
