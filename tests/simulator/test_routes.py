@@ -3,8 +3,13 @@
 import json
 from typing import Any
 
+import httpx2
 import pytest
+from google import genai
+from google.genai.types import HttpOptions
 
+from lamella import Lamella
+from lamella.plugins.google_genai import VertexAI
 from lamella.simulator import Simulator
 from lamella.simulator.tokens import count_request
 from tests.simulator.chat import PROMPT, ask, body, send
@@ -151,3 +156,35 @@ async def test_each_vendor_refuses_a_wrong_key_in_its_own_words(path: str, said:
         <= {**refused.json, 'error': {k: v for k, v in refused.json['error'].items() if k in said['error']}}.items()
     )
     assert [answered.status for answered in taken] == [200, 200]
+
+
+VERTEX_PATHS = [
+    '/v1beta1/projects/p/locations/europe-west4/publishers/google/models/g',
+    '/v1/projects/p/locations/global/publishers/google/models/g',
+    '/v1beta1/publishers/google/models/g',
+]
+
+
+@pytest.mark.parametrize('path', VERTEX_PATHS)
+async def test_vertex_speaks_gemini_under_its_own_paths(path: str) -> None:
+    async with Simulator() as sim:
+        whole = await send(sim, GEMINI, f'{path}:generateContent')
+        counted = await send(sim, GEMINI, f'{path}:countTokens')
+        records = list(sim.requests)
+    assert whole.json['candidates'][0]['finishReason'] == 'STOP'
+    assert counted.json['totalTokens'] == whole.json['usageMetadata']['promptTokenCount']
+    assert [(record.protocol, record.model) for record in records[:1]] == [('gemini', 'g')]
+
+
+async def test_the_client_of_google_and_our_plugin_reach_vertex() -> None:
+    async with Simulator(api_keys=['express-key']) as sim:
+        async with httpx2.AsyncClient() as http:
+            options = HttpOptions(base_url=sim.base_url, httpx_async_client=http)
+            client = genai.Client(vertexai=True, api_key='express-key', http_options=options)
+            theirs = await client.aio.models.generate_content(model='gemini-x', contents='I love bees.')
+        async with Lamella(plugins=[VertexAI(base_url=sim.base_url, api_key='express-key')]) as ai:
+            ours = await ai.generate(model='vertexai/gemini-x', prompt='I love bees.')
+            streamed = [
+                t async for t in ai.generate_stream(model='vertexai/gemini-x', prompt='I love bees.').text_stream
+            ]
+    assert theirs.text == ours.text == ''.join(streamed)

@@ -51,7 +51,8 @@ Aim = Callable[[str, bool], Awaitable[Target]]
 class WireModel(Model):
     """Speaks one protocol to one provider. `aim(model, stream)` gives the address and headers of a call.
 
-    `options` are the provider's own that a request may have; `None` where somebody else has checked them.
+    `options` are the provider's own that a request may have; `None` where somebody else has checked them. What the protocol
+    cannot say stands in the response's `warnings`, and is told at once as the event `model.warnings(model, warnings)`.
     """
 
     events: type[SSEDecoder] = SSEDecoder
@@ -74,7 +75,7 @@ class WireModel(Model):
         return f'{type(self).__name__}({self.name!r})'
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
-        encoded = self._encoded(request, stream=False)
+        encoded = self._encoded(request, ctx, stream=False)
         target = await self._aim(self._short, False)
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
@@ -82,7 +83,7 @@ class WireModel(Model):
             return await self._whole(answer, encoded)
 
     async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
-        encoded = self._encoded(request, stream=True)
+        encoded = self._encoded(request, ctx, stream=True)
         target = await self._aim(self._short, True)
         events, decoder = self.events(), self._codec.stream_decoder()
         last: Finished | None = None
@@ -107,10 +108,13 @@ class WireModel(Model):
             warnings = (*encoded.warnings, *last.warnings)
             yield last.replace(model=self._answered_by(last.model), warnings=warnings)
 
-    def _encoded(self, request: ModelRequest, *, stream: bool) -> Encoded:
+    def _encoded(self, request: ModelRequest, ctx: Ctx, *, stream: bool) -> Encoded:
         if self._options is not None:
             request = checked(request, self.option_keys, self._options)
-        return crossing.encode_request(self._codec, request, self._short, stream=stream)
+        encoded = crossing.encode_request(self._codec, request, self._short, stream=stream)
+        if encoded.warnings:
+            ctx.emit('model.warnings', model=self.name, warnings=encoded.warnings)
+        return encoded
 
     async def _whole(self, answer: Answer, encoded: Encoded) -> ModelResponse:
         if _content_type(answer) == 'text/html':

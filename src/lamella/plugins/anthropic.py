@@ -35,12 +35,14 @@ class AnthropicOptions(BaseModel):
     """
 
     betas: list[str] | None = None
+    billing_policy: _OBJECT | None = None
     cache_control: _OBJECT | None = None
     compaction: _OBJECT | None = None
     container: str | _OBJECT | None = None
     context_management: _OBJECT | None = None
     diagnostics: _OBJECT | None = None
     extra_body: _OBJECT | None = None
+    fallback_credit_token: Any = None
     fallbacks: Any = None
     inference_geo: str | None = None
     max_tokens: int | None = None
@@ -53,6 +55,7 @@ class AnthropicOptions(BaseModel):
     system: str | list[_OBJECT] | None = None
     temperature: float | None = None
     thinking: _OBJECT | None = None
+    thread: _OBJECT | None = None
     tool_choice: _OBJECT | None = None
     tools: list[_OBJECT] | None = None
     top_k: int | None = None

@@ -29,6 +29,15 @@ class Route:
     act: Act
 
 
+# Vertex AI speaks Gemini under the resource of a publisher, with a project or, in express mode, without
+# (docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference).
+_VERTEX = tuple(
+    f'/{version}{resource}/publishers/{{publisher}}'
+    for version in ('v1beta1', 'v1')
+    for resource in ('', '/projects/{project}/locations/{location}')
+)
+_OF_GOOGLE = ('/v1beta', '/v1/projects/', '/v1/publishers/')
+
 ROUTES = (
     *(
         route
@@ -44,7 +53,7 @@ ROUTES = (
     Route('POST', '/v1/messages/count_tokens', ANTHROPIC, count_tokens),
     *(
         route
-        for prefix in ('/v1beta', '/v1')
+        for prefix in ('/v1beta', '/v1', *_VERTEX)
         for route in (
             Route('POST', f'{prefix}/models/{{model:[^:]+}}:generateContent', GEMINI, whole_or_stream),
             Route('POST', f'{prefix}/models/{{model:[^:]+}}:streamGenerateContent', GEMINI, always_stream),
@@ -62,7 +71,7 @@ def protocol_of(request: web.Request, route: Route | None) -> Protocol:
         return route.protocol
     if 'anthropic-version' in request.headers or request.path.startswith('/v1/messages'):
         return ANTHROPIC
-    if request.path.startswith('/v1beta') or request.headers.keys() & {'x-goog-api-key', 'x-goog-api-client'}:
+    if request.path.startswith(_OF_GOOGLE) or request.headers.keys() & {'x-goog-api-key', 'x-goog-api-client'}:
         return GEMINI
     return OPENAI_CHAT
 

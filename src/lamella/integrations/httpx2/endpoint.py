@@ -192,6 +192,8 @@ class EndpointModel(Model):
         self, call: Call, request: ModelRequest, ctx: Ctx, *, stream: bool
     ) -> tuple[httpx2.Response, Encoded]:
         encoded = call.encoded(request, self._model, stream)
+        if encoded.warnings:
+            ctx.emit('model.warnings', model=self.name, warnings=encoded.warnings)
         try:
             http = await call.send(call.to_send(encoded.body, self._model))
         except httpx2.TransportError as error:
