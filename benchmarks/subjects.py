@@ -42,6 +42,13 @@ class PassTransform(BaseMiddleware[Any]):
         return params
 
 
+class PassTool(BaseMiddleware[Any]):
+    """A layer around tool calls that changes nothing."""
+
+    async def wrap_tool(self, params: Any, ctx: Any, next_fn: Any) -> ToolResponse:
+        return await next_fn(params, ctx)
+
+
 async def instant(request: ModelRequest, ctx: Any) -> ModelResponse:
     return ANSWER
 

@@ -1,0 +1,85 @@
+"""What each layer of the catalog adds: to a whole `generate` on an instant model, to each part of a stream, or to a tool call.
+
+No promise, but figures to watch; the floor is a layer that passes everything on. A new layer is one line in `LAYERS`. Layers
+that remember do so in memory here: what a verb costs on the other stores is measured in `stores`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.measure import Result, per_call_now, show
+from benchmarks.subjects import PIECES, PassModel, PassStream, PassTool, app
+from lamella import Lamella
+from lamella.middleware import (
+    AddToolInputExamples,
+    ConsoleLogger,
+    DefaultInstructions,
+    DefaultSettings,
+    ExtractJson,
+    ExtractReasoning,
+    Fallback,
+    Retry,
+    SimulateStreaming,
+    ToolApproval,
+)
+
+PARTS = len(PIECES) + 2
+Layers = dict[str, Callable[[], Any]]
+
+# Layers around model calls: measured on a whole call and on a stream. One line each, in order.
+LAYERS: Layers = {
+    'AddToolInputExamples': lambda: AddToolInputExamples(),
+    'ConsoleLogger': lambda: ConsoleLogger(stream=io.StringIO()),
+    'DefaultInstructions': lambda: DefaultInstructions(text='Be brief.'),
+    'DefaultSettings': lambda: DefaultSettings(config={'temperature': 0.0}),
+    'ExtractJson': lambda: ExtractJson(),
+    'ExtractReasoning': lambda: ExtractReasoning(tag_name='think'),
+    'Fallback': lambda: Fallback(models=['bench/tools']),
+    'Retry': lambda: Retry(),
+    'SimulateStreaming': lambda: SimulateStreaming(),
+}
+# Layers around tools: measured on one tool round.
+TOOL_LAYERS: Layers = {
+    'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
+}
+
+
+def run() -> list[Result]:
+    ai = app()
+    return [
+        *_table('call', _whole, ai, {'a layer that passes on': PassModel, **LAYERS}, 1),
+        *_table('part', _stream, ai, {'a layer that passes on': PassStream, **LAYERS}, PARTS),
+        *_table('tool call', _tool_round, ai, {'a layer that passes on': PassTool, **TOOL_LAYERS}, 1),
+    ]
+
+
+def _table(unit: str, work: Callable[..., Any], ai: Lamella, layers: Layers, many: int) -> list[Result]:
+    """What each layer adds to one `unit`; the first layer is the floor."""
+    works = {name: work(ai, [make()]) for name, make in layers.items()}
+    best = per_call_now({'nothing': work(ai, []), **works}, count=500 if many == 1 else 1)
+    added = {name: (best[name] - best['nothing']) / many for name in works}
+    floor = next(iter(added.values()))
+    return [Result(f'{name}, each {unit}', value, 'µs', floor) for name, value in added.items()]
+
+
+def _whole(ai: Lamella, use: list[Any]) -> Callable[[], Any]:
+    return lambda: ai.generate(model='bench/instant', prompt='hi', use=use)
+
+
+def _stream(ai: Lamella, use: list[Any]) -> Callable[[], Any]:
+    async def read() -> None:
+        async for _ in ai.generate_stream(model='bench/stream', prompt='hi', use=use):
+            pass
+
+    return read
+
+
+def _tool_round(ai: Lamella, use: list[Any]) -> Callable[[], Any]:
+    return lambda: ai.generate(model='bench/tools', prompt='hi', tools=['add'], use=use)
+
+
+if __name__ == '__main__':
+    show(run())
