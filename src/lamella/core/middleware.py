@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from lamella.core.config import build_config
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.order import Order
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.tools import Tool
 from lamella.types import ConfigError, GenerateResponse, ModelResponse, StreamPart, ToolResponse, did_you_mean
@@ -35,12 +36,14 @@ class BaseMiddleware(Generic[Config]):
     found in `self.config`; they never change. One instance serves all calls, also concurrent ones: what belongs to one call
     is a local variable or lives in `ctx.state(self)`.
 
-    `commit='finish'` holds a stream back until its end, so that nothing of a failed attempt is ever seen.
+    `order` says where the layer belongs among others. `commit='finish'` holds a stream back until its end, so that nothing
+    of a failed attempt is ever seen.
     Raises ConfigError, with every problem, for unknown or wrong settings and for hooks that are misspelled or misshapen.
     """
 
     name: ClassVar[str] = 'base_middleware'
     commit: Literal['first', 'finish'] = 'first'
+    order: ClassVar[Order] = Order()
     config: Config
     _config_class: ClassVar[type[BaseModel] | None] = None
     _problems: ClassVar[tuple[str, ...]] = ()

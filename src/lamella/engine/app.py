@@ -16,6 +16,7 @@ from lamella.core.events import Sink
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.model import Model
 from lamella.core.models import ModelRef
+from lamella.core.order import MODES, Mode
 from lamella.core.plugin import Plugin
 from lamella.core.ports import Store
 from lamella.core.stack import Stack
@@ -39,7 +40,8 @@ class Lamella(Registration):
 
     `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
     left out. `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at once.
-    `clock` and `random` are for tests. Raises ConfigError for settings that cannot work.
+    Layers whose order cannot work are refused; of a doubtful order `check_order` says whether to warn, to raise (`error`) or
+    to `ignore` it. `clock` and `random` are for tests. Raises ConfigError for settings that cannot work.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Lamella(Registration):
         sinks: Sequence[Sink] = (),
         max_turns: int = 50,
         max_parallel_tools: int = 8,
+        check_order: Mode = 'warn',
         clock: Clock = SYSTEM_CLOCK,
         random: Random = SYSTEM_RANDOM,
     ) -> None:
@@ -65,7 +68,9 @@ class Lamella(Registration):
         self.clock, self.random = clock, random
         self.shelf = StoreShelf(store, clock)
         self.ledger = Ledger()
-        self.stacks = Stacks(self.stack)
+        if check_order not in MODES:
+            raise ConfigError(f'check_order={check_order!r}: use one of {", ".join(map(repr, MODES))}')
+        self.stacks = Stacks(self.stack, check_order)
         self.sync = SyncDoor(self)
 
     async def generate(self, **options: Unpack[GenerateOptions]) -> GenerateResponse:

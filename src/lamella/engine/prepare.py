@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.models import to_config
+from lamella.core.order import Mode, check_order
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
@@ -35,11 +36,16 @@ _SIMPLE = frozenset(('model', 'prompt', 'messages', 'system', 'use', 'context'))
 
 
 class Stacks:
-    """The app's layers with each call's own, folded once for each list of instances. Keeps the latest 256."""
+    """The app's layers with each call's own, folded once for each list of instances. Keeps the latest 256.
 
-    def __init__(self, app: Stack) -> None:
-        self._app = app
+    The order is checked once for each list of classes, as `check_order` says.
+    """
+
+    def __init__(self, app: Stack, mode: Mode = 'warn') -> None:
+        self._app, self._mode = app, mode
         self._kept: dict[tuple[int, ...], tuple[Stack, tuple[Any, ...]]] = {}
+        self._checked: set[tuple[type, ...]] = set()
+        check_order(app.layers, mode, whole=False)
 
     def of(self, use: Any) -> Stack:
         if use is None:
@@ -47,7 +53,7 @@ class Stacks:
         if isinstance(use, Stack):
             use = use.layers
         if not isinstance(use, (list, tuple)):
-            return Stack((*self._app.layers, *Stack(use).layers))
+            return self._joined(use)
         if not use:
             return self._app
         key = tuple(map(id, use))
@@ -55,10 +61,19 @@ class Stacks:
         return self._fold(key, tuple(use)) if kept is None else kept[0]
 
     def _fold(self, key: tuple[int, ...], use: tuple[Any, ...]) -> Stack:
-        stack = Stack((*self._app.layers, *Stack(use).layers))
+        stack = self._joined(use)
         if len(self._kept) >= _KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = stack, use  # what is kept lives, so that its ids stay its own
+        return stack
+
+    def _joined(self, use: Any) -> Stack:
+        stack = Stack((*self._app.layers, *Stack(use).layers))
+        kinds = tuple(map(type, stack.layers))
+        if kinds not in self._checked:
+            check_order(stack.layers, self._mode)
+            if len(self._checked) < _KEPT:
+                self._checked.add(kinds)
         return stack
 
 

@@ -4,6 +4,7 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.functional import generate_middleware
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.models import wrap_language_model
+from lamella.core.order import Order, OrderWarning
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.stack import Stack
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
@@ -30,6 +31,8 @@ __all__ = [
     'GenerateMiddlewareContext',
     'ModelFallback',
     'ModelHookParams',
+    'Order',
+    'OrderWarning',
     'Retry',
     'RunHookParams',
     'SimulateStreaming',
