@@ -1,5 +1,6 @@
 """What the hooks of one run share."""
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from lamella import Lamella, LamellaError
 from lamella.core.context import SYSTEM_RANDOM, GenerateMiddlewareContext
 from lamella.core.events import Event
-from lamella.testing import CollectingSink, FakeClock
+from lamella.middleware import BaseMiddleware, Retry, wrap_language_model
+from lamella.testing import CollectingSink, FakeClock, ScriptedModel
+from lamella.types import Rejected
 
 
 def context(**options: Any) -> GenerateMiddlewareContext:
@@ -111,3 +114,47 @@ def test_a_failure_is_noted_once_however_often_it_passes() -> None:
 def test_chance_is_the_modules_own_unless_given() -> None:
     assert context().random is SYSTEM_RANDOM
     assert isinstance(SYSTEM_RANDOM, Random)
+
+
+class Refusing(BaseMiddleware):
+    """Refuses every call before it is sent."""
+
+    async def wrap_model(self, params, ctx, next_fn):
+        raise Rejected('no', by=self)
+
+
+class Counted(BaseMiddleware):
+    """Notes how many requests were sent while its call ran."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    async def wrap_model(self, params, ctx, next_fn):
+        before = ctx.sent
+        try:
+            return await next_fn(params, ctx)
+        finally:
+            self.seen.append(ctx.sent - before)
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+@pytest.mark.parametrize(
+    ('model', 'inner', 'sent'),
+    [
+        (lambda: ScriptedModel(['hi']), [], 1),
+        (lambda: ScriptedModel([LamellaError('UNAVAILABLE', 'down')]), [], 1),
+        (lambda: ScriptedModel(['hi']), [Refusing()], 0),
+        (lambda: ScriptedModel([LamellaError('UNAVAILABLE', 'down'), 'hi']), [Retry(no_jitter=True)], 2),
+        (lambda: wrap_language_model(model=ScriptedModel(['hi']), middleware=Refusing()), [], 0),
+        (lambda: wrap_language_model(model=ScriptedModel(['hi']), middleware=Counted()), [], 1),
+    ],
+)
+async def test_a_layer_knows_how_many_requests_were_sent(model: Any, inner: Any, sent: int, streaming: bool) -> None:
+    counted = Counted()
+    ai = Lamella(model=model(), clock=FakeClock())
+    with suppress(LamellaError):
+        if streaming:
+            await ai.generate_stream(prompt='hi', use=[counted, *inner]).response
+        else:
+            await ai.generate(prompt='hi', use=[counted, *inner])
+    assert counted.seen == [sent]

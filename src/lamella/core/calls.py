@@ -30,8 +30,10 @@ Ctx = GenerateMiddlewareContext
 async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     """Ask the model. Raises what the model raises; FAILED_PRECONDITION when it answers with something that is no response."""
     model, started = params.model, ctx.clock.now()
-    if ctx.sinks and not model.layered:
-        ctx.emit('model.start', model=model.name, attempt=params.attempt)
+    if not model.layered:
+        ctx.sent += 1
+        if ctx.sinks:
+            ctx.emit('model.start', model=model.name, attempt=params.attempt)
     try:
         response = await model.generate(_said(params), ctx)
     except LamellaError as error:
@@ -69,8 +71,10 @@ async def stream_model(
     model, started = params.model, ctx.clock.now()
     if ctx.committed and not params.continues:
         raise _already_said(model.name, ctx)
-    if ctx.sinks and not model.layered:
-        ctx.emit('model.start', model=model.name, attempt=params.attempt)
+    if not model.layered:
+        ctx.sent += 1
+        if ctx.sinks:
+            ctx.emit('model.start', model=model.name, attempt=params.attempt)
     source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
     opening, begun, spoken = ResponseStarted(model.name), False, False

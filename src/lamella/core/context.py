@@ -35,7 +35,8 @@ class GenerateMiddlewareContext:
 
     `context` holds the caller's per-call values (tenant, user, trace id). `deadline` is a reading of `clock.now()` or
     `None`. `is_streaming` says whether somebody reads parts as they arrive; `committed`, whether content of the current
-    model call has already reached that reader, so that nothing may silently start over.
+    model call has already reached that reader, so that nothing may silently start over. `sent` counts the requests of this run
+    that were handed to a model: a layer whose call failed while it stood still knows that nothing was sent.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class GenerateMiddlewareContext:
         'is_streaming',
         'random',
         'run',
+        'sent',
         'sinks',
         'timeouts',
     )
@@ -76,6 +78,7 @@ class GenerateMiddlewareContext:
         self.sinks = sinks
         self.timeouts = timeouts
         self.committed = False
+        self.sent = 0
         self.run: Any = None  # the engine's own state of this run
         self.attempts: list[Attempt] = []
         self._last_error: LamellaError | None = None
