@@ -54,3 +54,34 @@ def test_one_store_serves_several_event_loops() -> None:
     store = MemoryStore()
     asyncio.run(store.put('k', b'x'))
     assert asyncio.run(store.get('k')).value == b'x'
+
+
+async def test_memory_does_not_grow_with_what_is_written_again_and_again() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    for _ in range(2000):
+        await store.put('k', b'x', expire_s=3600)
+        await store.take([Bucket('b', rate=1, burst=1_000_000)])
+        await store.delete('gone')
+        await store.put('gone', b'x', expire_s=3600)
+        lease = await store.acquire('l', 3600)
+        await store.release(lease)
+        await clock.advance(0.001)
+    assert len(store) == 3
+    assert len(store._expiries) < 100
+    await clock.advance(7200)
+    assert len(store) == 0
+    assert store._expiries == []
+
+
+async def test_a_shorter_life_counts_after_a_longer_one() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    await store.put('k', b'x', expire_s=3600)
+    await store.put('k', b'y', expire_s=1)
+    await clock.advance(2)
+    assert await store.get('k') is None
+    await store.put('k', b'x', expire_s=1)
+    await store.put('k', b'y')
+    await clock.advance(7200)
+    assert (await store.get('k')).value == b'y'

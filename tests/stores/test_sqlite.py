@@ -99,7 +99,7 @@ async def test_expired_rows_are_removed_as_the_store_is_used(tmp_path: Path) -> 
         await store.put(f'k{number}', b'x', expire_s=1)
     await clock.advance(2)
     for _ in range(64 * 6):
-        await store.get('k')
-    count = await store._run(lambda db, now: db.execute('SELECT count(*) FROM lamella_values').fetchone()[0])
+        await store.add('k')
+    count = await store._read(lambda db, now: db.execute('SELECT count(*) FROM lamella_values').fetchone()[0])
     assert count == 0
     await store.aclose()

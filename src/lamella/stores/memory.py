@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
-from lamella.core.ports import Bucket, Count, Entry, Lease, Stored, Taken
-from lamella.core.stores import masked
+from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, Stored, Taken, each_once
+from lamella.core.stores import masked, options_of
 from lamella.types import ConfigError
 
 _FOREVER = math.inf
@@ -28,6 +28,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = Lock()
         self._tables: dict[str, dict[str, _Row]] = {name: {} for name in ('value', 'count', 'bucket', 'lease', 'log')}
+        self._lists: dict[str, dict[str, None]] = {}  # in the order of the last change
         self._expiries: list[tuple[float, str, str]] = []
         self._version = 0
 
@@ -45,133 +46,230 @@ class MemoryStore:
 
     def _sweep(self, now: float) -> None:
         while self._expiries and self._expiries[0][0] <= now:
-            _, table, key = heapq.heappop(self._expiries)
+            due, table, key = heapq.heappop(self._expiries)
             row = self._tables[table].get(key)
-            if row is not None and row.until <= now:
-                del self._tables[table][key]
+            if row is None or row.due != due:
+                continue
+            if row.until <= now:
+                self._forget(table, key)
+            elif row.until != _FOREVER:
+                self._note(table, key, row)
+            else:
+                row.due = _FOREVER
 
     def _row(self, table: str, key: str, make: Callable[[], Any]) -> _Row:
         rows = self._tables[table]
         if key not in rows:
-            rows[key] = _Row(make(), _FOREVER)
+            rows[key] = _Row(make())
         return rows[key]
 
     def _expire(self, table: str, key: str, row: _Row, until: float) -> None:
-        if until != row.until and until != _FOREVER:
-            heapq.heappush(self._expiries, (until, table, key))
+        """A row has one entry among the expiries, however often it is put off."""
         row.until = until
+        if until < row.due:
+            self._note(table, key, row)
+
+    def _note(self, table: str, key: str, row: _Row) -> None:
+        row.due = row.until
+        heapq.heappush(self._expiries, (row.due, table, key))
+        if len(self._expiries) > 64 + 2 * sum(map(len, self._tables.values())):
+            self._expiries = [
+                (row.due, table, key)
+                for table, rows in self._tables.items()
+                for key, row in rows.items()
+                if row.due != _FOREVER
+            ]
+            heapq.heapify(self._expiries)
+
+    def _forget(self, table: str, key: str) -> Any:
+        row = self._tables[table].pop(key, None)
+        if row is not None and row.listed is not None:
+            self._unlist(row.listed, key)
+        return None if row is None else row.content
+
+    def _unlist(self, name: str, key: str) -> None:
+        keys = self._lists[name]
+        del keys[key]
+        if not keys:
+            del self._lists[name]
+
+    def _number(self) -> int:
+        self._version += 1
+        return self._version
 
     async def get(self, key: str) -> Stored | None:
         with self._now():
-            row = self._tables['value'].get(key)
-            return None if row is None else row.content
+            return self._stored(key)
 
-    async def put(self, key: str, value: bytes, *, expire_s: float | None = None) -> int:
+    def _stored(self, key: str) -> Stored | None:
+        row = self._tables['value'].get(key)
+        return None if row is None else row.content
+
+    async def put(self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None) -> int:
         with self._now() as now:
-            return self._put(key, value, expire_s, now)
+            return self._put(key, value, expire_s, listed, now)
 
-    def _put(self, key: str, value: bytes, expire_s: float | None, now: float) -> int:
-        self._version += 1
+    def _put(self, key: str, value: bytes, expire_s: float | None, listed: str | None, now: float) -> int:
         row = self._row('value', key, lambda: None)
-        row.content = Stored(bytes(value), self._version)
+        row.content = Stored(bytes(value), self._number())
+        listed = row.listed if listed is None else listed
+        if row.listed is not None:
+            self._unlist(row.listed, key)
+        if listed is not None:
+            self._lists.setdefault(listed, {})[key] = None
+        row.listed = listed
         self._expire('value', key, row, _until(now, expire_s))
         return self._version
 
-    async def put_if_absent(self, key: str, value: bytes, *, expire_s: float | None = None) -> Stored | None:
+    async def put_if_absent(
+        self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None
+    ) -> Stored | None:
         with self._now() as now:
-            row = self._tables['value'].get(key)
-            if row is not None:
-                found: Stored = row.content
-                return found
-            self._put(key, value, expire_s, now)
-            return None
+            found = self._stored(key)
+            if found is None:
+                self._put(key, value, expire_s, listed, now)
+            return found
 
     async def compare_and_put(
-        self, key: str, version: int, value: bytes, *, expire_s: float | None = None
+        self, key: str, version: int, value: bytes, *, expire_s: float | None = None, listed: str | None = None
     ) -> int | None:
         with self._now() as now:
-            row = self._tables['value'].get(key)
-            if (0 if row is None else row.content.version) != version:
+            found = self._stored(key)
+            if (0 if found is None else found.version) != version:
                 return None
-            return self._put(key, value, expire_s, now)
+            return self._put(key, value, expire_s, listed, now)
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         with self._now():
-            row = self._tables['value'].get(key)
-            if row is None or (version is not None and row.content.version != version):
+            found = self._stored(key)
+            if found is None or (version is not None and found.version != version):
                 return False
-            del self._tables['value'][key]
+            self._forget('value', key)
             return True
 
-    async def add(
-        self, key: str, amount: int = 1, *, ceiling: int | None = None, expire_s: float | None = None
-    ) -> Count:
-        with self._now() as now:
-            row = self._tables['count'].get(key)
-            value = 0 if row is None else row.content
-            if ceiling is not None and amount > 0 and value + amount > ceiling:
-                return Count(value, added=False, expires_in_s=_left(row, now))
-            if row is None:
-                row = self._row('count', key, int)
-                self._expire('count', key, row, _until(now, expire_s))
-            row.content = max(0, value + amount)
-            return Count(row.content, added=True, expires_in_s=_left(row, now))
+    async def listed(self, name: str, *, after: int = 0, limit: int = 100) -> Sequence[Listed]:
+        with self._now():
+            rows = self._tables['value']
+            found = [(key, rows[key].content) for key in self._lists.get(name, ())]
+            newer = [Listed(key, stored.value, stored.version) for key, stored in found if stored.version > after]
+            return newer[: max(0, limit)]
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
+    async def add(
+        self,
+        key: str,
+        amount: int = 1,
+        *,
+        ceiling: int | None = None,
+        expire_s: float | None = None,
+        window: int | None = None,
+    ) -> Count:
+        return (await self.add_all([Addition(key, amount, ceiling, expire_s, window)]))[0]
+
+    async def add_all(self, additions: Sequence[Addition]) -> Sequence[Count]:
+        each_once(additions)
+        with self._now() as now:
+            before = [self._counted(addition.key, now) for addition in additions]
+            judged = [addition.judged(count) for addition, count in zip(additions, before, strict=True)]
+            if not all(count.fits for count in judged):
+                return [count.replace(added=False) for count in judged]
+            return [
+                self._add(addition, now) if count.added else count
+                for addition, count in zip(additions, judged, strict=True)
+            ]
+
+    def _add(self, addition: Addition, now: float) -> Count:
+        key, amount = addition.key, addition.amount
+        if amount > 0 and key not in self._tables['count']:
+            row = self._row('count', key, lambda: (0, self._number()))
+            self._expire('count', key, row, _until(now, addition.expire_s))
+        if key in self._tables['count']:
+            row = self._tables['count'][key]
+            row.content = (max(0, row.content[0] + amount), row.content[1])
+        return self._counted(key, now).replace(added=True)
+
+    def _counted(self, key: str, now: float) -> Count:
+        row = self._tables['count'].get(key)
+        if row is None:
+            return Count(0, added=False)
+        value, window = row.content
+        return Count(value, added=False, expires_in_s=_left(row, now), window=window)
+
+    async def count(self, key: str) -> Count:
+        with self._now() as now:
+            return self._counted(key, now)
+
+    async def reset(self, key: str) -> int:
+        with self._now():
+            content = self._forget('count', key)
+            return 0 if content is None else int(content[0])
+
+    async def take(self, buckets: Sequence[Bucket], *, max_wait_s: float = 0.0) -> Taken:
+        each_once(buckets)
         with self._now() as now:
             levels = [self._level(bucket, now) for bucket in buckets]
-            wait = max((_wait(bucket, level) for bucket, level in zip(buckets, levels, strict=True)), default=0.0)
-            if wait > 0:
+            wait = max((bucket.wait_s(level) for bucket, level in zip(buckets, levels, strict=True)), default=0.0)
+            if wait > max_wait_s or wait == math.inf:
                 return Taken(granted=False, wait_s=wait)
             for bucket, level in zip(buckets, levels, strict=True):
                 self._fill(bucket, level - bucket.amount, now)
-            return Taken(granted=True)
+            return Taken(granted=True, wait_s=wait)
 
     async def settle(self, buckets: Sequence[Bucket]) -> None:
+        each_once(buckets)
         with self._now() as now:
             for bucket in buckets:
                 self._fill(bucket, min(bucket.burst, self._level(bucket, now) - bucket.amount), now)
 
     def _level(self, bucket: Bucket, now: float) -> float:
         row = self._tables['bucket'].get(bucket.key)
-        if row is None:
-            return bucket.burst
-        level, since = row.content
-        refilled: float = level + (now - since) * bucket.rate
-        return min(bucket.burst, refilled)
+        return bucket.burst if row is None else bucket.refilled(row.content[0], now - row.content[1])
 
     def _fill(self, bucket: Bucket, level: float, now: float) -> None:
         """A full bucket is the same as none, so it is forgotten when it would be full again."""
+        if level >= bucket.burst:
+            self._forget('bucket', bucket.key)
+            return
         row = self._row('bucket', bucket.key, tuple)
         row.content = (level, now)
-        full_in = (bucket.burst - level) / bucket.rate if bucket.rate > 0 else _FOREVER
-        self._expire('bucket', bucket.key, row, now + full_in)
+        self._expire('bucket', bucket.key, row, now + bucket.full_in_s(level))
 
-    async def acquire(self, key: str, ttl_s: float) -> Lease | None:
+    async def acquire(self, key: str, ttl_s: float, *, slots: int = 1) -> Lease | None:
         with self._now() as now:
-            if key in self._tables['lease']:
+            held = self._held(key, now)
+            if len(held) >= slots:
                 return None
-            self._version += 1
-            row = self._row('lease', key, int)
-            row.content = self._version
-            self._expire('lease', key, row, now + ttl_s)
-            return Lease(key, row.content, ttl_s)
+            token = self._number()
+            self._hold(key, held | {token: now + ttl_s})
+            return Lease(key, token, ttl_s)
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
         with self._now() as now:
-            row = self._tables['lease'].get(lease.key)
-            if row is None or row.content != lease.token:
+            held = self._held(lease.key, now)
+            if lease.token not in held:
                 return None
-            self._expire('lease', lease.key, row, now + ttl_s)
+            self._hold(lease.key, held | {lease.token: now + ttl_s})
             return lease.replace(expires_in_s=ttl_s)
 
     async def release(self, lease: Lease) -> bool:
-        with self._now():
-            row = self._tables['lease'].get(lease.key)
-            if row is None or row.content != lease.token:
+        with self._now() as now:
+            held = self._held(lease.key, now)
+            if held.pop(lease.token, None) is None:
                 return False
-            del self._tables['lease'][lease.key]
+            self._hold(lease.key, held)
             return True
+
+    def _held(self, key: str, now: float) -> dict[int, float]:
+        """Tokens and until when they hold."""
+        row = self._tables['lease'].get(key)
+        return {} if row is None else {token: until for token, until in row.content.items() if until > now}
+
+    def _hold(self, key: str, held: dict[int, float]) -> None:
+        if not held:
+            self._forget('lease', key)
+            return
+        row = self._row('lease', key, dict)
+        row.content = held
+        self._expire('lease', key, row, max(held.values()))
 
     async def append(self, key: str, value: bytes, *, expire_s: float | None = None) -> int:
         with self._now() as now:
@@ -183,7 +281,7 @@ class MemoryStore:
     async def read(self, key: str, *, after: int = 0, limit: int = 100) -> Sequence[Entry]:
         with self._now():
             row = self._tables['log'].get(key)
-            values = [] if row is None else row.content[after : after + limit]
+            values = [] if row is None else row.content[after : after + max(0, limit)]
             return [Entry(after + index, value) for index, value in enumerate(values, 1)]
 
     async def aclose(self) -> None:
@@ -191,33 +289,27 @@ class MemoryStore:
 
 
 class _Row:
-    """What is kept for one key, and until when."""
+    """What is kept for one key, until when, and when that is looked at next."""
 
-    __slots__ = ('content', 'until')
+    __slots__ = ('content', 'due', 'listed', 'until')
 
-    def __init__(self, content: Any, until: float) -> None:
-        self.content, self.until = content, until
+    def __init__(self, content: Any) -> None:
+        self.content = content
+        self.listed: str | None = None
+        self.until = self.due = _FOREVER
 
 
 def _until(now: float, expire_s: float | None) -> float:
     return _FOREVER if expire_s is None else now + expire_s
 
 
-def _left(row: _Row | None, now: float) -> float | None:
-    return None if row is None or row.until == _FOREVER else row.until - now
-
-
-def _wait(bucket: Bucket, level: float) -> float:
-    """Seconds until the bucket has what is asked of it."""
-    if bucket.amount <= level:
-        return 0.0
-    if bucket.amount > bucket.burst or bucket.rate <= 0:
-        return _FOREVER
-    return (bucket.amount - level) / bucket.rate
+def _left(row: _Row, now: float) -> float | None:
+    return None if row.until == _FOREVER else row.until - now
 
 
 def from_url(parts: SplitResult, clock: Clock) -> MemoryStore:
-    """`memory://`. Raises ConfigError for a URL with more in it."""
+    """`memory://` is a new store each time. Raises ConfigError for anything behind it but a namespace."""
+    options_of(parts, {})
     if parts.netloc or parts.path:
-        raise ConfigError(f'store={masked(parts)!r}: memory:// has no name; each one is a store of its own')
+        raise ConfigError(f'store={masked(parts)!r}: memory:// has no name; every use is a store of its own')
     return MemoryStore(clock=clock)

@@ -1,226 +1,237 @@
 """State in one SQLite file: durable, without a server, safe for many processes of one machine.
 
-One connection on one thread; every verb is one `BEGIN IMMEDIATE` transaction, in WAL mode (sqlite.org/wal.html), so that
-readers never wait and writers wait for each other at most `timeout_s`. Time is the wall clock: processes that share a file
-share a machine.
+One connection on one thread; every verb that writes is one `BEGIN IMMEDIATE` transaction, in WAL mode (sqlite.org/wal.html), so
+that readers never wait and writers wait for each other at most `timeout_s`. Time is the machine's wall clock: processes that
+share a file share a machine. A clock that is set back an hour lets what is stored live an hour longer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, unquote
+from weakref import finalize
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
-from lamella.core.ports import Bucket, Count, Entry, Lease, Stored, Taken
-from lamella.core.stores import masked
+from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, Stored, Taken, each_once
+from lamella.core.stores import DEFAULT_NAMESPACE, key_bytes, masked, options_of
+from lamella.stores import _sqlite as verbs
 from lamella.types import ConfigError, LamellaError
 
 T = TypeVar('T')
-_SWEPT_ROWS = 200
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS lamella_values (key TEXT PRIMARY KEY, value BLOB NOT NULL, version INTEGER NOT NULL, until REAL);
-CREATE TABLE IF NOT EXISTS lamella_counts (key TEXT PRIMARY KEY, value INTEGER NOT NULL, until REAL);
-CREATE TABLE IF NOT EXISTS lamella_buckets (key TEXT PRIMARY KEY, level REAL NOT NULL, since REAL NOT NULL, until REAL);
-CREATE TABLE IF NOT EXISTS lamella_leases (key TEXT PRIMARY KEY, token INTEGER NOT NULL, until REAL);
-CREATE TABLE IF NOT EXISTS lamella_logs
-    (key TEXT, position INTEGER, value BLOB NOT NULL, until REAL, PRIMARY KEY (key, position));
-CREATE TABLE IF NOT EXISTS lamella_sequence (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS lamella_values_until ON lamella_values (until) WHERE until IS NOT NULL;
-CREATE INDEX IF NOT EXISTS lamella_counts_until ON lamella_counts (until) WHERE until IS NOT NULL;
-CREATE INDEX IF NOT EXISTS lamella_buckets_until ON lamella_buckets (until) WHERE until IS NOT NULL;
-CREATE INDEX IF NOT EXISTS lamella_leases_until ON lamella_leases (until) WHERE until IS NOT NULL;
-CREATE INDEX IF NOT EXISTS lamella_logs_until ON lamella_logs (until) WHERE until IS NOT NULL;
-"""
-_TABLES = ('values', 'counts', 'buckets', 'leases', 'logs')
+Work = Callable[[sqlite3.Connection, float], T]
+_SWEEP_EVERY = 64
+_FREED_PAGES = 256
+_LOCKED_AGAIN_S = 0.005
+_WAL_BYTES = 8_000_000
 
 
 class SQLiteStore:
     """All ports over one file, or over `:memory:` for this process alone.
 
-    Raises ConfigError for a path that cannot be a database, and UNAVAILABLE when the file stays locked for `timeout_s`.
+    `synchronous='normal'` keeps everything over the death of a process, and may lose the last moments when the machine loses
+    power; `'full'` keeps those too, and costs a write to the disk for every verb. Raises ConfigError for a file that is no
+    database, and UNAVAILABLE when the file cannot be opened or stays locked for `timeout_s`.
     """
 
-    def __init__(self, path: str | Path, *, timeout_s: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        timeout_s: float = 5.0,
+        synchronous: Literal['normal', 'full'] = 'normal',
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._path, self._timeout_s, self._clock = str(path), timeout_s, clock
+        self._prefix = f'{namespace}:'.encode()
+        self._synchronous = synchronous
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._forgotten: Any = None
         self._writes = 0
 
     def __repr__(self) -> str:
         return f'SQLiteStore({self._path!r})'
 
-    async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+    async def _write(self, work: Work[T]) -> T:
         """One transaction on the store's thread: done whole, or not at all."""
+        return await self._on_thread(self._transaction, work)
+
+    async def _read(self, work: Work[T]) -> T:
+        """One SELECT on the store's thread: what was there at one moment, without waiting for writers."""
+        return await self._on_thread(self._look, work)
+
+    async def _on_thread(self, run: Callable[[sqlite3.Connection, Work[T]], T], work: Work[T]) -> T:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, 'lamella-sqlite')
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._told, run, work)
 
-    def _transaction(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+    def _told(self, run: Callable[[sqlite3.Connection, Work[T]], T], work: Work[T]) -> T:
         try:
-            connection = self._connection or self._open()
-            connection.execute('BEGIN IMMEDIATE')
-            try:
-                now = self._clock.time()
-                self._sweep(connection, now)
-                result = work(connection, now)
-            except BaseException:
-                connection.execute('ROLLBACK')
-                raise
-            connection.execute('COMMIT')
-            return result
+            return run(self._connection or self._open(), work)
         except sqlite3.OperationalError as error:
-            raise LamellaError('UNAVAILABLE', f'{self._path}: {error}') from error
+            raise LamellaError('UNAVAILABLE', f'SQLite at {self._path}: {error}') from error
         except sqlite3.DatabaseError as error:
             raise ConfigError(f'{self._path} is no database that can be used: {error}') from error
+
+    def _look(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        return work(connection, self._clock.time())
+
+    def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        connection.execute('BEGIN IMMEDIATE')
+        try:
+            now = self._clock.time()
+            self._writes += 1
+            if self._writes % _SWEEP_EVERY == 1:
+                self._swept(connection, now)
+            result = work(connection, now)
+            connection.execute('COMMIT')
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute('ROLLBACK')
+            raise
+        return result
+
+    def _swept(self, connection: sqlite3.Connection, now: float) -> int:
+        removed = verbs.sweep(connection, now)
+        if removed:
+            connection.execute(f'PRAGMA incremental_vacuum({_FREED_PAGES})').fetchall()
+        return removed
+
+    async def sweep(self) -> int:
+        """Remove what has expired, at once instead of as the store is used. How many rows there were."""
+        removed = 0
+        while batch := await self._write(self._swept):
+            removed += batch
+        return removed
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute('PRAGMA journal_mode=WAL')
-            connection.execute('PRAGMA synchronous=NORMAL')
-            connection.executescript(_SCHEMA)
+            self._prepare(connection)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
+        self._forgotten = finalize(self, connection.close)
         return connection
 
-    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
-        """Remove what has expired, a bounded number of rows at a time and not at every verb."""
-        self._writes += 1
-        if self._writes % 64 != 1:
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
+        self._patiently(connection, 'PRAGMA journal_mode = WAL')
+        connection.execute(f'PRAGMA synchronous = {self._synchronous}')
+        connection.execute(f'PRAGMA journal_size_limit = {_WAL_BYTES}')
+        if verbs.version(connection) >= verbs.VERSION:
             return
-        for table in _TABLES:
-            connection.execute(
-                f'DELETE FROM lamella_{table} WHERE rowid IN '
-                f'(SELECT rowid FROM lamella_{table} WHERE until <= ? LIMIT {_SWEPT_ROWS})',
-                (now,),
-            )
+        connection.execute('BEGIN IMMEDIATE')
+        try:
+            if verbs.version(connection) < verbs.VERSION:  # and no other process was faster
+                for statement in verbs.SCHEMA:
+                    connection.execute(statement)
+            connection.execute('COMMIT')
+        except BaseException:
+            connection.execute('ROLLBACK')
+            raise
+
+    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
+        """The change to WAL does not wait for other processes by itself."""
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if 'locked' not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(_LOCKED_AGAIN_S)
 
     async def get(self, key: str) -> Stored | None:
-        return await self._run(lambda db, now: _value(db, key, now))
+        return await self._read(lambda db, now: verbs.get(db, now, self._key(key)))
 
-    async def put(self, key: str, value: bytes, *, expire_s: float | None = None) -> int:
-        return await self._run(lambda db, now: _put(db, key, value, expire_s, now))
+    async def put(self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None) -> int:
+        entry = verbs.Written(self._key(key), bytes(value), expire_s, self._list(listed))
+        return await self._write(lambda db, now: verbs.put(db, now, entry))
 
-    async def put_if_absent(self, key: str, value: bytes, *, expire_s: float | None = None) -> Stored | None:
-        def work(db: sqlite3.Connection, now: float) -> Stored | None:
-            found = _value(db, key, now)
-            if found is None:
-                _put(db, key, value, expire_s, now)
-            return found
-
-        return await self._run(work)
+    async def put_if_absent(
+        self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None
+    ) -> Stored | None:
+        entry = verbs.Written(self._key(key), bytes(value), expire_s, self._list(listed))
+        return await self._write(lambda db, now: verbs.put_if_absent(db, now, entry))
 
     async def compare_and_put(
-        self, key: str, version: int, value: bytes, *, expire_s: float | None = None
+        self, key: str, version: int, value: bytes, *, expire_s: float | None = None, listed: str | None = None
     ) -> int | None:
-        def work(db: sqlite3.Connection, now: float) -> int | None:
-            found = _value(db, key, now)
-            if (0 if found is None else found.version) != version:
-                return None
-            return _put(db, key, value, expire_s, now)
-
-        return await self._run(work)
+        entry = verbs.Written(self._key(key), bytes(value), expire_s, self._list(listed))
+        return await self._write(lambda db, now: verbs.compare_and_put(db, now, entry, version))
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        def work(db: sqlite3.Connection, now: float) -> bool:
-            found = _value(db, key, now)
-            if found is None or (version is not None and found.version != version):
-                return False
-            db.execute('DELETE FROM lamella_values WHERE key = ?', (key,))
-            return True
+        return await self._write(lambda db, now: verbs.delete(db, now, self._key(key), version))
 
-        return await self._run(work)
+    async def listed(self, name: str, *, after: int = 0, limit: int = 100) -> Sequence[Listed]:
+        prefix = len(self._prefix)
+        return await self._read(lambda db, now: verbs.listed(db, now, self._key(name), after, limit, prefix))
 
     async def add(
-        self, key: str, amount: int = 1, *, ceiling: int | None = None, expire_s: float | None = None
+        self,
+        key: str,
+        amount: int = 1,
+        *,
+        ceiling: int | None = None,
+        expire_s: float | None = None,
+        window: int | None = None,
     ) -> Count:
-        def work(db: sqlite3.Connection, now: float) -> Count:
-            row = _one(db, 'SELECT value, until FROM lamella_counts WHERE key = ?', key, now)
-            value, until = row if row is not None else (0, None)
-            if ceiling is not None and amount > 0 and value + amount > ceiling:
-                return Count(value, added=False, expires_in_s=_left(until, now))
-            until = until if row is not None else _until(now, expire_s)
-            value = max(0, value + amount)
-            db.execute('REPLACE INTO lamella_counts VALUES (?, ?, ?)', (key, value, until))
-            return Count(value, added=True, expires_in_s=_left(until, now))
+        return (await self.add_all([Addition(key, amount, ceiling, expire_s, window)]))[0]
 
-        return await self._run(work)
+    async def add_all(self, additions: Sequence[Addition]) -> Sequence[Count]:
+        keys = self._keys(additions)
+        return await self._write(lambda db, now: verbs.add_all(db, now, keys, additions))
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
-        def work(db: sqlite3.Connection, now: float) -> Taken:
-            levels = [_level(db, bucket, now) for bucket in buckets]
-            wait = max((_wait(bucket, level) for bucket, level in zip(buckets, levels, strict=True)), default=0.0)
-            if wait > 0:
-                return Taken(granted=False, wait_s=wait)
-            for bucket, level in zip(buckets, levels, strict=True):
-                _fill(db, bucket, level - bucket.amount, now)
-            return Taken(granted=True)
+    async def count(self, key: str) -> Count:
+        return await self._read(lambda db, now: verbs.count(db, now, self._key(key)))
 
-        return await self._run(work)
+    async def reset(self, key: str) -> int:
+        return await self._write(lambda db, now: verbs.reset(db, now, self._key(key)))
+
+    async def take(self, buckets: Sequence[Bucket], *, max_wait_s: float = 0.0) -> Taken:
+        keys = self._keys(buckets)
+        return await self._write(lambda db, now: verbs.take(db, now, keys, buckets, max_wait_s))
 
     async def settle(self, buckets: Sequence[Bucket]) -> None:
-        def work(db: sqlite3.Connection, now: float) -> None:
-            for bucket in buckets:
-                _fill(db, bucket, min(bucket.burst, _level(db, bucket, now) - bucket.amount), now)
+        keys = self._keys(buckets)
+        await self._write(lambda db, now: verbs.settle(db, now, keys, buckets))
 
-        await self._run(work)
-
-    async def acquire(self, key: str, ttl_s: float) -> Lease | None:
-        def work(db: sqlite3.Connection, now: float) -> Lease | None:
-            if _one(db, 'SELECT token, until FROM lamella_leases WHERE key = ?', key, now) is not None:
-                return None
-            token = _next_number(db)
-            db.execute('REPLACE INTO lamella_leases VALUES (?, ?, ?)', (key, token, now + ttl_s))
-            return Lease(key, token, ttl_s)
-
-        return await self._run(work)
+    async def acquire(self, key: str, ttl_s: float, *, slots: int = 1) -> Lease | None:
+        token = await self._write(lambda db, now: verbs.acquire(db, now, self._key(key), ttl_s, slots))
+        return None if token is None else Lease(key, token, ttl_s)
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
-        def work(db: sqlite3.Connection, now: float) -> Lease | None:
-            changed = db.execute(
-                'UPDATE lamella_leases SET until = ? WHERE key = ? AND token = ? AND until > ?',
-                (now + ttl_s, lease.key, lease.token, now),
-            ).rowcount
-            return lease.replace(expires_in_s=ttl_s) if changed else None
-
-        return await self._run(work)
+        held = await self._write(lambda db, now: verbs.renew(db, now, self._key(lease.key), lease.token, ttl_s))
+        return lease.replace(expires_in_s=ttl_s) if held else None
 
     async def release(self, lease: Lease) -> bool:
-        def work(db: sqlite3.Connection, now: float) -> bool:
-            statement = 'DELETE FROM lamella_leases WHERE key = ? AND token = ? AND until > ?'
-            return db.execute(statement, (lease.key, lease.token, now)).rowcount > 0
-
-        return await self._run(work)
+        return await self._write(lambda db, now: verbs.release(db, now, self._key(lease.key), lease.token))
 
     async def append(self, key: str, value: bytes, *, expire_s: float | None = None) -> int:
-        def work(db: sqlite3.Connection, now: float) -> int:
-            db.execute('DELETE FROM lamella_logs WHERE key = ? AND until <= ?', (key, now))
-            last = db.execute('SELECT max(position) FROM lamella_logs WHERE key = ?', (key,)).fetchone()[0]
-            position, until = (last or 0) + 1, _until(now, expire_s)
-            db.execute('UPDATE lamella_logs SET until = ? WHERE key = ?', (until, key))
-            db.execute('INSERT INTO lamella_logs VALUES (?, ?, ?, ?)', (key, position, value, until))
-            return int(position)
-
-        return await self._run(work)
+        return await self._write(lambda db, now: verbs.append(db, now, self._key(key), bytes(value), expire_s))
 
     async def read(self, key: str, *, after: int = 0, limit: int = 100) -> Sequence[Entry]:
-        def work(db: sqlite3.Connection, now: float) -> list[Entry]:
-            rows = db.execute(
-                'SELECT position, value FROM lamella_logs WHERE key = ? AND position > ? AND (until IS NULL OR until > ?) '
-                'ORDER BY position LIMIT ?',
-                (key, after, now, limit),
-            )
-            return [Entry(position, value) for position, value in rows]
+        return await self._read(lambda db, now: verbs.read(db, now, self._key(key), after, limit))
 
-        return await self._run(work)
+    def _key(self, key: str) -> bytes:
+        return self._prefix + key_bytes(key)
+
+    def _keys(self, steps: Sequence[Addition] | Sequence[Bucket]) -> list[bytes]:
+        each_once(steps)
+        return [self._key(step.key) for step in steps]
+
+    def _list(self, name: str | None) -> bytes | None:
+        return None if name is None else self._key(name)
 
     async def aclose(self) -> None:
         """Close the file and end the thread; the next verb opens them again."""
@@ -228,66 +239,22 @@ class SQLiteStore:
         connection, self._connection = self._connection, None
         if thread is not None:
             if connection is not None:
+                self._forgotten.detach()
                 await asyncio.get_running_loop().run_in_executor(thread, connection.close)
             thread.shutdown(wait=False)
 
 
-def _one(db: sqlite3.Connection, select: str, key: str, now: float) -> Any:
-    return db.execute(f'{select} AND (until IS NULL OR until > ?)', (key, now)).fetchone()
-
-
-def _value(db: sqlite3.Connection, key: str, now: float) -> Stored | None:
-    row = _one(db, 'SELECT value, version FROM lamella_values WHERE key = ?', key, now)
-    return None if row is None else Stored(row[0], row[1])
-
-
-def _put(db: sqlite3.Connection, key: str, value: bytes, expire_s: float | None, now: float) -> int:
-    version = _next_number(db)
-    db.execute('REPLACE INTO lamella_values VALUES (?, ?, ?, ?)', (key, value, version, _until(now, expire_s)))
-    return version
-
-
-def _next_number(db: sqlite3.Connection) -> int:
-    """Grows for ever, over all keys: versions and fencing tokens are never used twice, also after an expiry."""
-    statement = """
-        INSERT INTO lamella_sequence VALUES ('next', 1)
-        ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value
-    """
-    return int(db.execute(statement).fetchone()[0])
-
-
-def _level(db: sqlite3.Connection, bucket: Bucket, now: float) -> float:
-    row = db.execute('SELECT level, since FROM lamella_buckets WHERE key = ?', (bucket.key,)).fetchone()
-    if row is None:
-        return bucket.burst
-    refilled: float = row[0] + max(0.0, now - row[1]) * bucket.rate
-    return min(bucket.burst, refilled)
-
-
-def _fill(db: sqlite3.Connection, bucket: Bucket, level: float, now: float) -> None:
-    until = now + (bucket.burst - level) / bucket.rate if bucket.rate > 0 else None
-    db.execute('REPLACE INTO lamella_buckets VALUES (?, ?, ?, ?)', (bucket.key, level, now, until))
-
-
-def _wait(bucket: Bucket, level: float) -> float:
-    if bucket.amount <= level:
-        return 0.0
-    if bucket.amount > bucket.burst or bucket.rate <= 0:
-        return math.inf
-    return (bucket.amount - level) / bucket.rate
-
-
-def _until(now: float, expire_s: float | None) -> float | None:
-    return None if expire_s is None else now + expire_s
-
-
-def _left(until: float | None, now: float) -> float | None:
-    return None if until is None else until - now
+def _synchronous(text: str) -> str:
+    if text not in ('normal', 'full'):
+        raise ValueError('give normal or full')
+    return text
 
 
 def from_url(parts: SplitResult, clock: Clock) -> SQLiteStore:
-    """`sqlite:///state.db` (relative) or `sqlite:////var/lib/state.db` (absolute). Raises ConfigError for any other."""
+    """`sqlite:///state.db` (relative) or `sqlite:////var/lib/state.db` (absolute), with `?namespace=`, `?timeout_s=` and
+    `?synchronous=`. Raises ConfigError for any other."""
+    options = options_of(parts, {'timeout_s': float, 'synchronous': _synchronous})
     path = unquote(parts.path.removeprefix('/'))
     if parts.netloc or not path:
         raise ConfigError(f'store={masked(parts)!r}: write sqlite:///state.db, or sqlite:////var/lib/state.db')
-    return SQLiteStore(path, clock=clock)
+    return SQLiteStore(path, clock=clock, **options)
