@@ -1,6 +1,7 @@
 """Floor 0, the words: frozen data for messages, requests, responses and streams, and the error tree."""
 
 from lamella.types.base import JSON, Data
+from lamella.types.embeddings import EmbeddingRequest, EmbeddingResponse, Vector
 from lamella.types.errors import (
     STATUSES,
     TRANSIENT,
@@ -63,6 +64,8 @@ __all__ = [
     'ControlFlow',
     'Data',
     'DataPart',
+    'EmbeddingRequest',
+    'EmbeddingResponse',
     'File',
     'FinishReason',
     'Finished',
@@ -105,6 +108,7 @@ __all__ = [
     'ToolResponsePart',
     'UnknownNameError',
     'Usage',
+    'Vector',
     'add_usage',
     'did_you_mean',
     'finished_of',
