@@ -1,9 +1,11 @@
 """Lamella: thin layers around every model call and every tool call, written once and used everywhere."""
 
-from lamella.core.models import ModelRef, wrap_language_model
+from lamella.core.embedders import wrap_embedding_model
+from lamella.core.models import ModelRef
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool, ToolContext
+from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.engine.app import Lamella
 from lamella.engine.interrupts import deny_tool, respond_to_tool, restart_tool
 from lamella.types import (
@@ -47,5 +49,7 @@ __all__ = [
     'fold',
     'respond_to_tool',
     'restart_tool',
+    'wrap_embedding_model',
     'wrap_language_model',
+    'wrap_provider',
 ]

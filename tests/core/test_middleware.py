@@ -322,9 +322,9 @@ def test_commit_is_first_or_finish(commit) -> None:
     problem(layer(commit=commit), 'commit', repr(commit))
 
 
-def test_the_hooks_of_the_base_are_the_seven_of_the_contract() -> None:
+def test_the_hooks_of_the_base_are_the_eight_of_the_contract() -> None:
     assert set(HOOKS) == {
-        'tools', 'wrap_run', 'wrap_generate', 'transform_params', 'wrap_model', 'wrap_stream', 'wrap_tool',
+        'tools', 'wrap_run', 'wrap_generate', 'transform_params', 'wrap_model', 'wrap_stream', 'wrap_tool', 'wrap_embed',
     }  # fmt: skip
     assert BaseMiddleware()._hooks == frozenset()
 

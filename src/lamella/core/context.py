@@ -10,6 +10,7 @@ from types import AsyncGeneratorType, MappingProxyType
 from typing import Any, Protocol
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
+from lamella.core.embedding import EmbeddingModel
 from lamella.core.events import Event, Sink
 from lamella.core.model import Model
 from lamella.core.ports import Store
@@ -21,10 +22,13 @@ SYSTEM_RANDOM: Random = random_module._inst  # the module's own generator
 
 
 class Resolver(Protocol):
-    """What layers need of the app: models and stores by name."""
+    """What layers need of the app: models, embedding models and stores by name."""
 
     def resolve_model(self, model: Any) -> Model:
         """The model of that name, function or object. Raises UnknownNameError with the nearest names."""
+
+    def resolve_embedding_model(self, model: Any) -> EmbeddingModel:
+        """The embedding model of that name, function or object. Raises UnknownNameError with the nearest names."""
 
     def resolve_store(self, store: Store | str | None) -> Store:
         """The store of that URL, opened once for the whole app; the app's own for `None`. Raises ConfigError."""
@@ -120,14 +124,14 @@ class GenerateMiddlewareContext:
             before = max((n for n, other in enumerate(self.sinks) if other is sink), default=len(self.sinks))
             self.sinks = self.sinks[:before] + self.sinks[before + 1 :]
 
-    def record_failure(self, model: str, error: LamellaError, started: float) -> None:
-        """Note a failed model call once, however many layers of models it passes through."""
+    def record_failure(self, model: str, error: LamellaError, started: float, event: str = 'model.error') -> None:
+        """Note a failed model call once, however many layers of models it passes through, and tell it as this event."""
         if error is self._last_error:
             return
         self._last_error = error
         duration = self.clock.now() - started
         self.attempts.append(Attempt(model, error.status, duration, error.message))
-        self.emit('model.error', model=model, status=error.status, duration_s=duration, error=error)
+        self.emit(event, model=model, status=error.status, duration_s=duration, error=error)
 
     def opened(self, parts: AsyncGenerator[StreamPart, None]) -> AsyncGenerator[StreamPart, None]:
         """Remember a part stream, so that `close_streams` can close what a layer left open."""

@@ -19,6 +19,7 @@ _SHORT = {
     'generate': 'wrap_generate',
     'run': 'wrap_run',
     'params': 'transform_params',
+    'embed': 'wrap_embed',
 }
 Hooks = Mapping[str, Callable[..., Any]]
 Factory = Callable[..., Hooks]
@@ -60,7 +61,7 @@ def generate_middleware(
     """A factory of layers: call what this returns with settings, and put the result into `use=[…]`.
 
     `factory` gets the checked settings (`factory(config)`, or `factory()` without a `config` model) and returns a dict of
-    hooks: `model`, `stream`, `tool`, `generate`, `run`, `params`, `tools`, or their long names. Usable as a decorator.
+    hooks: `model`, `stream`, `tool`, `generate`, `run`, `params`, `embed`, `tools`, or their long names. Usable as a decorator.
     Settings are checked when the layer is built: ConfigError lists every problem.
     """
     if factory is None:

@@ -12,9 +12,17 @@ from pydantic import BaseModel
 from lamella.core.config import build_config
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.order import Order
-from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
+from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.tools import Tool
-from lamella.types import ConfigError, GenerateResponse, ModelResponse, StreamPart, ToolResponse, did_you_mean
+from lamella.types import (
+    ConfigError,
+    EmbeddingResponse,
+    GenerateResponse,
+    ModelResponse,
+    StreamPart,
+    ToolResponse,
+    did_you_mean,
+)
 
 Config = TypeVar('Config', bound=BaseModel, covariant=True)
 Ctx = GenerateMiddlewareContext
@@ -22,9 +30,19 @@ NextModel = Callable[[ModelHookParams, Ctx], Coroutine[Any, Any, ModelResponse]]
 NextStream = Callable[[ModelHookParams, Ctx], AsyncIterator[StreamPart]]
 NextTool = Callable[[ToolHookParams, Ctx], Coroutine[Any, Any, ToolResponse]]
 NextGenerate = Callable[[GenerateHookParams, Ctx], Coroutine[Any, Any, ModelResponse]]
+NextEmbed = Callable[[EmbedHookParams, Ctx], Coroutine[Any, Any, EmbeddingResponse]]
 NextRun = Callable[[RunHookParams, Ctx], Coroutine[Any, Any, GenerateResponse]]
 
-HOOKS = ('tools', 'wrap_run', 'wrap_generate', 'transform_params', 'wrap_model', 'wrap_stream', 'wrap_tool')
+HOOKS = (
+    'tools',
+    'wrap_run',
+    'wrap_generate',
+    'transform_params',
+    'wrap_model',
+    'wrap_stream',
+    'wrap_tool',
+    'wrap_embed',
+)
 _ARGUMENTS = {'tools': 1, 'transform_params': 2}
 _LOOKS_LIKE_A_HOOK = re.compile(r'^(wrap|transform)')
 
@@ -97,6 +115,10 @@ class BaseMiddleware(Generic[Config]):
 
     async def wrap_tool(self, params: ToolHookParams, ctx: Ctx, next_fn: NextTool) -> ToolResponse:
         """Around each tool execution."""
+        return await next_fn(params, ctx)
+
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        """Around each call of an embedding model."""
         return await next_fn(params, ctx)
 
 

@@ -1,19 +1,16 @@
-"""Models made of other things: of a function, of a model with its own settings, of a model with layers fixed on it."""
+"""Models made of other things: of a function, and of a model with its own settings."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from msgspec import ValidationError, convert
 
 from lamella.core.calls import nonsense
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware
 from lamella.core.model import Model, ModelInfo
-from lamella.core.params import ModelHookParams
-from lamella.core.stack import Stack
 from lamella.types import (
     STREAM_PARTS,
     ConfigError,
@@ -154,63 +151,6 @@ class ConfiguredModel(Model):
 
     def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
         return self.inner.stream(self._with_defaults(request), ctx)
-
-
-class WrappedModel(Model):
-    """A model with layers fixed on it, closer to it than any layer of an app or a call."""
-
-    layered = True
-
-    def __init__(self, model: Any, stack: Stack, model_id: str | None = None, provider_id: str | None = None) -> None:
-        self._given, self.stack = model, stack
-        inner: str = model if isinstance(model, str) else model.name
-        provider, slash, short = inner.partition('/')
-        if not slash:
-            provider, short = '', inner
-        self.name = '/'.join(filter(None, (provider_id or provider, model_id or short)))
-        self.info = model.info if isinstance(model, Model) else ModelInfo()
-
-    def __repr__(self) -> str:
-        return f'WrappedModel({self.name!r}, {self.stack!r})'
-
-    @property
-    def option_keys(self) -> tuple[str, ...]:
-        given = self._given
-        if isinstance(given, Model):
-            return given.option_keys
-        return ((given if isinstance(given, str) else given.name).split('/', 1)[0],)
-
-    def _params(self, request: ModelRequest, ctx: Ctx) -> ModelHookParams:
-        model = self._given if isinstance(self._given, Model) else ctx.ai.resolve_model(self._given)
-        return ModelHookParams(request, model, continues=ctx.committed)
-
-    async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
-        return await self.stack.model(self._params(request, ctx), ctx)
-
-    def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
-        return self.stack.stream(self._params(request, ctx), ctx)
-
-    async def aclose(self) -> None:
-        if isinstance(self._given, Model):
-            await self._given.aclose()
-
-
-def wrap_language_model(
-    *,
-    model: Model | str | ModelRef | Callable[..., Any],
-    middleware: BaseMiddleware[Any] | Iterable[BaseMiddleware[Any] | Stack],
-    model_id: str | None = None,
-    provider_id: str | None = None,
-) -> WrappedModel:
-    """A model with layers fixed on it, usable wherever a model is. `middleware` is one layer or several, outermost first.
-
-    A model given by name is looked up in the app that makes the call. Only the hooks around model calls apply: turns, runs
-    and tools belong to the call.
-    """
-    if not isinstance(model, (Model, str, ModelRef)):
-        model = FunctionModel(model)
-    layers = [middleware] if isinstance(middleware, BaseMiddleware) else middleware
-    return WrappedModel(model, Stack(layers), model_id, provider_id)
 
 
 def to_config(value: GenerationConfig | Mapping[str, Any] | None, where: str = 'config') -> GenerationConfig:

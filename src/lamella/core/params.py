@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from lamella.core.embedding import EmbeddingModel
 from lamella.core.model import Model
 from lamella.core.tools import Tool
-from lamella.types import ConfigError, Data, Message, ModelRequest, ModelResponse, ToolRequest, ToolRequestPart
+from lamella.types import (
+    ConfigError,
+    Data,
+    EmbeddingRequest,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    ToolRequest,
+    ToolRequestPart,
+)
 
 
 class Channel:
@@ -38,6 +48,14 @@ class ModelHookParams(Data, frozen=True):
     attempt: int = 1
     continues: bool = False
     channel: Channel | None = None
+
+
+class EmbedHookParams(Data, frozen=True):
+    """One call of an embedding model, with no more texts than it takes at once. `attempt` counts from 1."""
+
+    request: EmbeddingRequest
+    model: EmbeddingModel
+    attempt: int = 1
 
 
 class Approval(Data, frozen=True):

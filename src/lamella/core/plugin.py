@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lamella.core.embedding import EmbeddingModel
 from lamella.core.model import Model
 
 
@@ -18,6 +19,10 @@ class Plugin:
 
         Called without network and without credentials: both are only needed when the model is first used.
         """
+        return None
+
+    def embedding_model(self, name: str) -> EmbeddingModel | None:
+        """The embedding model of that name, or `None` when this plugin has none or not this one. Called as `model` is."""
         return None
 
     def known_models(self) -> Sequence[str]:

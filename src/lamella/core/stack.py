@@ -23,13 +23,13 @@ AnyCall = Callable[[Any, Ctx], Coroutine[Any, Any, Any]]
 class Stack:
     """Layers in order, the first outermost. Immutable; a stack inside a stack is its layers.
 
-    Raises ConfigError for anything in the list that is not a layer.
+    Raises ConfigError for anything in the list that is not a layer; `field` is what the error calls the list.
     """
 
     __slots__ = ('_folded', '_model', '_stream', 'hooks', 'layers')
 
-    def __init__(self, layers: Iterable[Layer | Stack] = ()) -> None:
-        self.layers: tuple[Layer, ...] = _flat(layers)
+    def __init__(self, layers: Iterable[Layer | Stack] = (), *, field: str = 'use') -> None:
+        self.layers: tuple[Layer, ...] = _flat(layers, field)
         self.hooks: frozenset[str] = frozenset().union(*(layer._hooks for layer in self.layers))
         self._model: ModelCall | None = None
         self._stream: ModelStream | None = None
@@ -62,7 +62,7 @@ class Stack:
         return self._stream
 
     def around(self, hook: str, innermost: AnyCall) -> AnyCall:
-        """`innermost` wrapped in every layer's `wrap_run`, `wrap_generate` or `wrap_tool`; itself when there is none."""
+        """`innermost` in every layer's `wrap_run`, `wrap_generate`, `wrap_tool` or `wrap_embed`; itself when there is none."""
         if hook not in self.hooks:
             return innermost
         key = (hook, innermost)
@@ -83,9 +83,9 @@ class Stack:
         return '\n'.join([*lines, f'{"  " * len(self.layers)}model call'])
 
 
-def _flat(layers: Iterable[Layer | Stack]) -> tuple[Layer, ...]:
+def _flat(layers: Iterable[Layer | Stack], field: str) -> tuple[Layer, ...]:
     if isinstance(layers, (str, BaseMiddleware, Stack)) or not isinstance(layers, Iterable):
-        raise ConfigError(f'use= takes a list of layers, not {_named(layers)}: write use=[…]')
+        raise ConfigError(f'{field}= takes a list of layers, not {_named(layers)}: write {field}=[…]')
     flat: list[Layer] = []
     for index, layer in enumerate(layers):
         if isinstance(layer, BaseMiddleware):
@@ -93,7 +93,7 @@ def _flat(layers: Iterable[Layer | Stack]) -> tuple[Layer, ...]:
         elif isinstance(layer, Stack):
             flat.extend(layer.layers)
         else:
-            raise ConfigError(f'use[{index}] is {_named(layer)}, not a layer{_advice(layer)}')
+            raise ConfigError(f'{field}[{index}] is {_named(layer)}, not a layer{_advice(layer)}')
     return tuple(flat)
 
 

@@ -19,15 +19,16 @@ from lamella.core.models import ModelRef
 from lamella.core.order import MODES, Mode
 from lamella.core.plugin import Plugin
 from lamella.core.ports import Store
+from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Cutoff
+from lamella.engine.embed import AnyEmbeddingModel, Embedding
 from lamella.engine.interrupts import Ledger
 from lamella.engine.options import GenerateOptions
 from lamella.engine.prepare import Stacks, positive, prepare, prepare_request
 from lamella.engine.registration import Registration
 from lamella.engine.registry import Registry
 from lamella.engine.running import streamed_run, too_long, whole_run
-from lamella.engine.shelf import StoreShelf
 from lamella.engine.stream import GenerateStream
 from lamella.engine.sync import SyncDoor
 from lamella.types import ConfigError, GenerateResponse, ModelRequest
@@ -35,8 +36,9 @@ from lamella.types import ConfigError, GenerateResponse, ModelRequest
 R = TypeVar('R')
 
 
-class Lamella(Registration):
-    """An app. `model` is asked when a call names none; `use` are layers around every call, outside the call's own.
+class Lamella(Registration, Embedding):
+    """An app. `model` is asked when a call names none, `embedding_model` where texts are embedded; `use` are layers around every
+    call, outside the call's own.
 
     `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
     left out. `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at once.
@@ -49,6 +51,7 @@ class Lamella(Registration):
         *,
         plugins: Sequence[Plugin] = (),
         model: str | Model | ModelRef | Callable[..., Any] | None = None,
+        embedding_model: AnyEmbeddingModel | None = None,
         use: Iterable[BaseMiddleware[Any] | Stack] = (),
         store: Store | str | None = None,
         sinks: Sequence[Sink] = (),
@@ -62,6 +65,7 @@ class Lamella(Registration):
         self.max_parallel_tools = positive('max_parallel_tools', max_parallel_tools)
         self.registry = Registry(plugins)
         self.default_model = model
+        self.default_embedding_model = embedding_model
         self._default: Model | None = None
         self.stack = Stack(use)
         self.sinks = _listeners(sinks)

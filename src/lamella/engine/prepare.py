@@ -91,6 +91,7 @@ class App(Protocol):
     sinks: Any
 
     def resolve_model(self, model: Any) -> Any: ...
+    def resolve_embedding_model(self, model: Any) -> Any: ...
     def resolve_store(self, store: Any) -> Any: ...
     def default(self) -> Any: ...
 
@@ -160,7 +161,7 @@ def _settings(
         tools=tuple([tool.definition for tool in tools.values()]),
         tool_choice=_tool_choice(get('tool_choice'), tools),
         output=shape.spec if shape is not None else None,
-        provider_options=_provider_options(get('provider_options')),
+        provider_options=provider_options_of(get('provider_options')),
     )
 
 
@@ -237,7 +238,8 @@ def _mapping(given: Any, field: str) -> Mapping[str, Any] | None:
     raise ConfigError(f'{field} is a {type(given).__name__}: give a dict')
 
 
-def _provider_options(given: Any) -> Mapping[str, Mapping[str, Any]]:
+def provider_options_of(given: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The options by provider. Raises ConfigError when they are no dict of dicts."""
     options = _mapping(given, 'provider_options') or {}
     for provider, values in options.items():
         if not isinstance(values, Mapping):

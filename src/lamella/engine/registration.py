@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
+from lamella.core.embedders import FunctionEmbeddingModel
+from lamella.core.embedding import EmbeddingInfo, EmbeddingModel
 from lamella.core.middleware import BaseMiddleware
-from lamella.core.models import FunctionModel
+from lamella.core.model import Model
+from lamella.core.models import FunctionModel, ModelRef
 from lamella.core.tools import Tool, tool_of
 from lamella.engine.flows import Flow
 from lamella.engine.registry import Registry
@@ -19,7 +22,7 @@ L = TypeVar('L', bound=type[BaseMiddleware[Any]])
 
 
 class Registration:
-    """What an app can be taught: flows, tools, models and layers."""
+    """What an app can be taught: flows, tools, models, other names for them, and layers."""
 
     registry: Registry
 
@@ -56,6 +59,37 @@ class Registration:
             return function
 
         return register
+
+    def embedding_model(
+        self, name: str, *, max_batch: int | None = None, max_batch_bytes: int | None = None
+    ) -> Callable[[F], F]:
+        """Register an async function of `(request, ctx)` that returns a list of vectors, one for each of `request.texts`.
+
+        It is given at most `max_batch` texts at once, of at most `max_batch_bytes` together.
+        """
+        _refuse_function(name, 'embedding_model')
+        info = EmbeddingInfo(max_batch, max_batch_bytes)
+
+        def register(function: F) -> F:
+            self.registry.add_embedding_model(name, FunctionEmbeddingModel(function, name, info))
+            return function
+
+        return register
+
+    def model_alias(self, name: str, model: str | Model | ModelRef | EmbeddingModel) -> None:
+        """Let `name` stand for a model: one with layers fixed on it, one with settings of its own, or another name.
+
+        It can be used wherever a name can. A name that it stands for is looked up when it is first used. Raises ConfigError
+        for a name that is taken already.
+        """
+        given: Any = name
+        if not isinstance(given, str) or not given.strip():
+            raise ConfigError(f"model_alias({name!r}, …): give a name such as 'fast'")
+        if not isinstance(model, (str, Model, ModelRef, EmbeddingModel)):
+            raise ConfigError(
+                f'model_alias({name!r}, {model!r}): give a name, a model, a ModelRef or an embedding model'
+            )
+        self.registry.add_alias(name, model)
 
     def middleware(self, name: str | None = None) -> Callable[[L], L]:
         """Register a layer class under a name, for chains in files and for tools. Not needed for `use=[…]`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
+from lamella.engine.embed import EmbedOptions
 from lamella.engine.options import GenerateOptions
-from lamella.types import GenerateResponse, LamellaError, StreamPart
+from lamella.types import EmbeddingResponse, GenerateResponse, LamellaError, StreamPart
 
 T = TypeVar('T')
 _END = object()
@@ -28,6 +29,11 @@ class SyncDoor:
     def generate(self, **options: Unpack[GenerateOptions]) -> GenerateResponse:
         """`ai.generate(…)`, waited for."""
         response: GenerateResponse = self.run(self._ai.generate(**options))
+        return response
+
+    def embed(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> EmbeddingResponse:
+        """`ai.embed(…)`, waited for."""
+        response: EmbeddingResponse = self.run(self._ai.embed(texts, **options))
         return response
 
     def generate_stream(self, **options: Unpack[GenerateOptions]) -> Iterator[StreamPart]:

@@ -1,12 +1,13 @@
 """Floor 2, the catalog: one file, one layer; with the contract that layers are written against."""
 
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.embedders import wrap_embedding_model
 from lamella.core.functional import generate_middleware
 from lamella.core.middleware import BaseMiddleware
-from lamella.core.models import wrap_language_model
 from lamella.core.order import Order, OrderWarning
-from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
+from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.stack import Stack
+from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
@@ -24,6 +25,7 @@ __all__ = [
     'ConsoleLogger',
     'DefaultInstructions',
     'DefaultSettings',
+    'EmbedHookParams',
     'ExtractJson',
     'ExtractReasoning',
     'Fallback',
@@ -40,5 +42,7 @@ __all__ = [
     'ToolApproval',
     'ToolHookParams',
     'generate_middleware',
+    'wrap_embedding_model',
     'wrap_language_model',
+    'wrap_provider',
 ]
