@@ -164,6 +164,8 @@ WRONG: dict[str, list[Any]] = {
     'use': ['retry', 5, BaseMiddleware, ModelOnly, ModelOnly(), ['retry'], [ModelOnly], [None], [print], [[ModelOnly()]]],
     'context': [5, 'x', ['x']],
     'max_turns': [0, -1, True, 1.5, '3', 'many'],
+    'max_cost_usd': [-1, True, '3', float('nan'), float('inf'), []],
+    'max_tokens': [-1, True, 1.5, '3', []],
     'provider_options': [5, 'x', ['x'], {'acme': 5}, {'acme': 'x'}],
     'model': [5, object(), [], type, ScriptedModel],
 }  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 
 from lamella import Message, ModelResponse, Usage
 from lamella.core.params import ModelHookParams
+from lamella.middleware import Fallback, Retry
 from lamella.middleware._continuation import Continuation, shared
 from lamella.middleware._relay import Relay
 from lamella.testing import ScriptedModel
@@ -18,6 +19,7 @@ from lamella.types import (
     TextDelta,
     fold,
 )
+from tests.middleware.kit import cut, world
 
 START, TEXT, END, VOID = ResponseStarted('m'), TextDelta('x'), Finished(), Restarted('inner')
 PARAMS = ModelHookParams(ModelRequest((Message.user('hi'),)), ScriptedModel())
@@ -169,3 +171,17 @@ def test_all_parts_of_a_continued_answer_fold_to_one() -> None:
 )
 def test_what_two_texts_share_at_their_beginning(a: str, b: str, same: int) -> None:
     assert shared(a, b) == same
+
+
+@pytest.mark.parametrize(
+    'layer', [Retry(max_retries=1, no_jitter=True), Fallback(models=['v/b'])], ids=['retry', 'fallback']
+)
+async def test_the_error_that_is_raised_tells_what_the_attempts_before_it_cost(layer) -> None:
+    paid = ModelResponse(usage=Usage(3, 1, 4))
+    first = lambda request: LamellaError('UNAVAILABLE', 'down', partial=paid)  # noqa: E731
+    scripts = {'v/a': [first, cut('some text')], 'v/b': [cut('some text')]}
+    whole = await world(scripts).answer(layer)
+    _, streamed = await world(scripts).read(layer)
+    for error in (whole, streamed):
+        assert error.partial.usage == Usage(3, 1, 4)
+        assert error.partial.text == 'some text'

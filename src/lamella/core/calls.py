@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.metering import metered, metered_end, metered_failure, metered_leaving
 from lamella.core.params import ModelHookParams
 from lamella.core.timeouts import watched
 from lamella.core.wording import ask_in_words
@@ -37,6 +38,8 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     try:
         response = await model.generate(_said(params), ctx)
     except LamellaError as error:
+        if params.account is not None:
+            metered_failure(error, (), params, ctx)
         ctx.record_failure(model.name, error, started)
         raise
     if type(response) is not ModelResponse:
@@ -47,6 +50,8 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
         if type(part) is ToolRequestPart and part.tool_request.ref is None:
             response = response.replace(message=_with_refs(response.message, ctx))
             break
+    if params.account is not None:
+        response = metered(response, params, ctx)
     if ctx.sinks and not model.layered:
         _tell_end(ctx, params, response.finish_reason, response.usage, started)
     return response
@@ -78,6 +83,7 @@ async def stream_model(
     source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
     opening, begun, spoken = ResponseStarted(model.name), False, False
+    heard: list[StreamPart] | None = None if params.account is None else []
     part: Any
     try:
         async for part in parts:
@@ -99,16 +105,26 @@ async def stream_model(
             if kind is ToolRequested and part.tool_request.ref is None:
                 part = part.replace(tool_request=with_ref(part.tool_request, ctx))
             if kind is Finished:
+                part = _ending(part, opening, model.name)
+                if heard is not None:
+                    part, heard = metered_end(part, heard, params, ctx), None
                 if ctx.sinks and not model.layered:
                     _tell_end(ctx, params, part.finish_reason, part.usage, started)
-                yield _ending(part, opening, model.name)
+                yield part
                 return
+            if heard is not None:
+                heard.append(part)
             yield part
         raise LamellaError('UNAVAILABLE', f'{model.name}: the stream ended before the answer was finished')
     except LamellaError as error:
+        if heard is not None:
+            metered_failure(error, heard, params, ctx)
+            heard = None
         ctx.record_failure(model.name, error, started)
         raise
     finally:
+        if heard:
+            metered_leaving(heard, params, ctx)
         await close(parts)
         if parts is not source:
             await close(source)

@@ -14,6 +14,7 @@ from lamella.core.embedding import EmbeddingModel
 from lamella.core.events import Event, Sink
 from lamella.core.model import Model
 from lamella.core.ports import Store
+from lamella.core.prices import Prices
 from lamella.core.timeouts import Timeouts
 from lamella.types import Attempt, LamellaError, StreamPart
 
@@ -22,7 +23,7 @@ SYSTEM_RANDOM: Random = random_module._inst  # the module's own generator
 
 
 class Resolver(Protocol):
-    """What layers need of the app: models, embedding models and stores by name."""
+    """What layers need of the app: models, embedding models and stores by name, and prices."""
 
     def resolve_model(self, model: Any) -> Model:
         """The model of that name, function or object. Raises UnknownNameError with the nearest names."""
@@ -32,6 +33,9 @@ class Resolver(Protocol):
 
     def resolve_store(self, store: Store | str | None) -> Store:
         """The store of that URL, opened once for the whole app; the app's own for `None`. Raises ConfigError."""
+
+    def resolve_prices(self, prices: Mapping[str, Any] | Prices | None) -> Prices:
+        """Who answers for these prices; the app's own for `None`. Raises ConfigError when nobody can."""
 
 
 class GenerateMiddlewareContext:

@@ -109,8 +109,7 @@ async def fold_stream(parts: AsyncIterator[StreamPart]) -> ModelResponse:
         async for part in parts:
             folder.add(part)
     except LamellaError as error:
-        if error.partial is None and folder.has_content:
-            error.partial = folder.response()
+        folder.tell(error)
         raise
     finally:
         if isinstance(parts, AsyncGenerator):

@@ -14,6 +14,7 @@ from lamella.core.embedding import EmbeddingModel
 from lamella.core.events import Sink
 from lamella.core.model import Model
 from lamella.core.ports import Store
+from lamella.core.prices import Prices, PriceShelf
 from lamella.core.shelf import StoreShelf
 from lamella.types import (
     ConfigError,
@@ -38,7 +39,7 @@ class Outside:
     """No app: knows no names, and keeps what layers remember in a memory of its own. URLs of stores are opened as by an app."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._shelf = StoreShelf(None, clock)
+        self._shelf, self._prices = StoreShelf(None, clock), PriceShelf()
 
     def resolve_model(self, model: Any) -> Model:
         """The model itself. Raises ConfigError for what only an app can look up."""
@@ -51,6 +52,10 @@ class Outside:
     def resolve_store(self, store: Store | str | None) -> Store:
         """The store of that URL, opened once; a memory for `None`."""
         return self._shelf.get(store)
+
+    def resolve_prices(self, prices: Mapping[str, Any] | Prices | None) -> Prices:
+        """Who answers for these prices; genai-prices for `None`."""
+        return self._prices.get(prices)
 
     async def aclose(self) -> None:
         """Close what was opened here."""
@@ -107,8 +112,7 @@ async def streamed(parts: AsyncIterator[StreamPart], ctx: Ctx) -> AsyncGenerator
             yield part
     except (LamellaError, ControlFlow) as error:
         failed = _told(error, ctx)
-        if failed.partial is None and folder.has_content:
-            failed.partial = folder.response()
+        folder.tell(failed)
         raise failed from (error.__cause__ if failed is error else error)
     finally:
         await close(parts)

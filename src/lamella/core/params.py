@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from lamella.core.embedding import EmbeddingModel
+from lamella.core.metering import Account
 from lamella.core.model import Model
 from lamella.core.tools import Tool
 from lamella.types import (
@@ -40,7 +41,7 @@ class ModelHookParams(Data, frozen=True):
     """One model call. Hand on `params.replace(model=other)` to ask another model.
 
     `attempt` counts from 1. `continues` says that the call goes on from text that has already reached the reader (the text
-    is in the request): without it, a call after the first text is refused.
+    is in the request): without it, a call after the first text is refused. `account` says who prices and counts it.
     """
 
     request: ModelRequest
@@ -48,6 +49,7 @@ class ModelHookParams(Data, frozen=True):
     attempt: int = 1
     continues: bool = False
     channel: Channel | None = None
+    account: Account | None = None
 
 
 class EmbedHookParams(Data, frozen=True):

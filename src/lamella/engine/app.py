@@ -19,10 +19,12 @@ from lamella.core.models import ModelRef
 from lamella.core.order import MODES, Mode
 from lamella.core.plugin import Plugin
 from lamella.core.ports import Store
+from lamella.core.prices import Prices, PriceShelf
 from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Cutoff
 from lamella.engine.embed import AnyEmbeddingModel, Embedding
+from lamella.engine.guards import limits_of
 from lamella.engine.interrupts import Ledger
 from lamella.engine.options import GenerateOptions
 from lamella.engine.prepare import Stacks, positive, prepare, prepare_request
@@ -41,9 +43,12 @@ class Lamella(Registration, Embedding):
     call, outside the call's own.
 
     `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
-    left out. `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at once.
-    Layers whose order cannot work are refused; of a doubtful order `check_order` says whether to warn, to raise (`error`) or
-    to `ignore` it. `clock` and `random` are for tests. Raises ConfigError for settings that cannot work.
+    left out. `prices` are dollars for a million tokens, `{'openai/gpt-5': {'input_per_mtok': 1.25, 'output_per_mtok': 10}}`, or
+    an object that knows them; what is left out comes from the genai-prices package. `max_turns`, `max_cost_usd` and `max_tokens`
+    hold for every run that does not set its own. `sinks` are functions that receive every event. `max_parallel_tools` bounds the
+    tools of one turn that run at once. Layers whose order cannot work are refused; of a doubtful order `check_order` says whether
+    to warn, to raise (`error`) or to `ignore` it. `clock` and `random` are for tests. Raises ConfigError for settings that cannot
+    work.
     """
 
     def __init__(
@@ -54,14 +59,18 @@ class Lamella(Registration, Embedding):
         embedding_model: AnyEmbeddingModel | None = None,
         use: Iterable[BaseMiddleware[Any] | Stack] = (),
         store: Store | str | None = None,
+        prices: Mapping[str, Any] | Prices | None = None,
         sinks: Sequence[Sink] = (),
         max_turns: int = 50,
+        max_cost_usd: float | None = None,
+        max_tokens: int | None = None,
         max_parallel_tools: int = 8,
         check_order: Mode = 'warn',
         clock: Clock = SYSTEM_CLOCK,
         random: Random = SYSTEM_RANDOM,
     ) -> None:
         self.max_turns = positive('max_turns', max_turns)
+        self.limits = limits_of(max_cost_usd, max_tokens)
         self.max_parallel_tools = positive('max_parallel_tools', max_parallel_tools)
         self.registry = Registry(plugins)
         self.default_model = model
@@ -71,6 +80,7 @@ class Lamella(Registration, Embedding):
         self.sinks = _listeners(sinks)
         self.clock, self.random = clock, random
         self.shelf = StoreShelf(store, clock)
+        self.prices = PriceShelf(prices)
         self.ledger = Ledger()
         if check_order not in MODES:
             raise ConfigError(f'check_order={check_order!r}: use one of {", ".join(map(repr, MODES))}')
@@ -132,6 +142,10 @@ class Lamella(Registration, Embedding):
     def resolve_store(self, store: Store | str | None) -> Store:
         """The store of that URL, opened once for this app; the app's own for `None`. Raises ConfigError."""
         return self.shelf.get(store)
+
+    def resolve_prices(self, prices: Mapping[str, Any] | Prices | None) -> Prices:
+        """Who answers for these prices; the app's own for `None`. Raises ConfigError when there are none at all."""
+        return self.prices.get(prices)
 
     def run_main(self, main: Coroutine[Any, Any, R]) -> R:
         """Run a program's main coroutine to its end, close the app, and return its result or raise its exception."""

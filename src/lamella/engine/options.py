@@ -22,7 +22,9 @@ class GenerateOptions(TypedDict, total=False):
     to `messages` as a user message, `system` in front; neither is a template. `tools` are functions, `Tool`s or registered
     names; `tool_choice` is `auto`, `none`, `required` or a tool's name. `output_schema` is a type or a JSON Schema and makes
     `response.output`. `use` are the layers of this call, the first outermost. `context` holds values for layers and tools.
-    `max_turns` bounds model calls; `timeout_s` is seconds for the whole run, or `Timeouts(total_s, first_content_s, idle_s)`.
+    `max_turns` bounds model calls, `max_cost_usd` and `max_tokens` what they use together: once one is reached, no other turn
+    begins, and `stop_reason` says which. `timeout_s` is seconds for the whole run, or `Timeouts(total_s, first_content_s,
+    idle_s)`.
     `resume_restart` and `resume_respond` take decisions on `response.interrupts`. `provider_options` maps a provider's name to
     its own options.
     """
@@ -39,6 +41,8 @@ class GenerateOptions(TypedDict, total=False):
     use: Sequence[BaseMiddleware[Any] | Stack] | None
     context: Mapping[str, Any] | None
     max_turns: int | None
+    max_cost_usd: float | None
+    max_tokens: int | None
     timeout_s: float | Timeouts | None
     resume_restart: Sequence[ToolRestart | ToolAnswer] | None
     resume_respond: Sequence[ToolAnswer | ToolRestart] | None

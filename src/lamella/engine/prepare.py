@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.metering import Account
 from lamella.core.models import to_config
 from lamella.core.order import Mode, check_order
+from lamella.core.prices import price_of
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
+from lamella.engine.guards import NO_LIMITS, Guard, RunLimits, limits_of, unpriced
 from lamella.engine.interrupts import Ledger, check_decisions
 from lamella.engine.options import OPTIONS
 from lamella.engine.output import OutputShape, output_shape
@@ -23,6 +26,7 @@ from lamella.types import (
     ModelRequest,
     TextPart,
     ToolChoice,
+    Usage,
     did_you_mean,
     to_messages,
     to_parts,
@@ -32,6 +36,7 @@ Ctx = GenerateMiddlewareContext
 _CHOICES: tuple[Literal['auto', 'none', 'required'], ...] = ('auto', 'none', 'required')
 _KEPT = 256
 _NO_TOOLS: Mapping[str, Tool] = {}
+_MODEL_HOOKS = frozenset(('transform_params', 'wrap_model', 'wrap_stream'))
 _SIMPLE = frozenset(('model', 'prompt', 'messages', 'system', 'use', 'context'))
 
 
@@ -85,6 +90,7 @@ class App(Protocol):
     stacks: Stacks
     ledger: Ledger
     max_turns: int
+    limits: RunLimits
     max_parallel_tools: int
     clock: Any
     random: Any
@@ -93,6 +99,7 @@ class App(Protocol):
     def resolve_model(self, model: Any) -> Any: ...
     def resolve_embedding_model(self, model: Any) -> Any: ...
     def resolve_store(self, store: Any) -> Any: ...
+    def resolve_prices(self, prices: Any) -> Any: ...
     def default(self) -> Any: ...
 
 
@@ -111,7 +118,7 @@ def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[R
     tools = _tools(app, get('tools'), stack, ctx) if 'tools' in options or 'tools' in stack.hooks else _NO_TOOLS
     request = ModelRequest(_messages(options))
     run = ctx.run = Run(request, model, stack, tools, app.ledger, app.max_turns, app.max_parallel_tools)
-    if tools or not simple:
+    if tools or not simple or app.limits is not NO_LIMITS:
         _settle(app, run, ctx, options)
     return run, ctx
 
@@ -146,10 +153,29 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
     timeouts = ctx.timeouts = _timeouts(get('timeout_s'))
     if timeouts is not None and timeouts.total_s is not None:
         ctx.deadline = ctx.clock.now() + timeouts.total_s
+    limits = limits_of(get('max_cost_usd'), get('max_tokens')).over(app.limits)
+    if limits != NO_LIMITS or ctx.deadline is not None:
+        _guard(app, run, limits)
     decisions = (*_listed(get('resume_restart'), 'resume_restart'), *_listed(get('resume_respond'), 'resume_respond'))
     if decisions:
         run.decisions = decisions
         run.pending = check_decisions(decisions, request.messages)
+
+
+def _guard(app: App, run: Run, limits: RunLimits) -> None:
+    """Whoever prices further in is believed. Where nobody can, a model without a price is refused before it is asked."""
+    run.guard, prices = Guard(limits), None
+    if limits.max_cost_usd is not None:
+        alone = not run.stack.hooks & _MODEL_HOOKS and not run.model.layered
+        try:
+            prices = app.resolve_prices(None)
+        except ConfigError:
+            if alone:
+                raise
+        if alone and prices is not None and price_of(prices, run.model.name, Usage(1, 1)) is None:
+            raise unpriced(limits.max_cost_usd, run.model.name)
+    if limits != NO_LIMITS:
+        run.account = Account(prices, (run.guard,))
 
 
 def _settings(

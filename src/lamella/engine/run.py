@@ -7,10 +7,12 @@ from typing import Any
 
 from lamella.core.bridge import answer_of
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.metering import Account
 from lamella.core.model import Model
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.stack import Stack
 from lamella.core.tools import Tool
+from lamella.engine.guards import Guard
 from lamella.engine.interrupts import Decision, Ledger, Pending, ToolRestart, answered, restarted
 from lamella.engine.output import OutputShape
 from lamella.engine.tools import Answered, answer_requests, execute_tool
@@ -37,7 +39,9 @@ class Run:
     """What one run knows and gathers. Lives in `ctx.run`, which only the engine reads."""
 
     __slots__ = (
+        'account',
         'decisions',
+        'guard',
         'last_told',
         'ledger',
         'max_parallel_tools',
@@ -69,6 +73,8 @@ class Run:
         self.request, self.model, self.stack, self.tools = request, model, stack, tools
         self.ledger = ledger
         self.max_turns, self.max_parallel_tools = max_turns, max_parallel_tools
+        self.guard: Guard | None = None
+        self.account: Account | None = None
         self.shape: OutputShape | None = None
         self.pending: Pending | None = None
         self.decisions: Sequence[Decision] = ()
@@ -89,8 +95,8 @@ class Run:
         """One tool call through the layers."""
         return self.stack.around('wrap_tool', execute_tool)(params, ctx)
 
-    def close_turn(self, response: ModelResponse) -> StopReason | None:
-        """Note a turn. The reason to stop after it, or `None` to go on."""
+    def close_turn(self, response: ModelResponse, ctx: Ctx) -> StopReason | None:
+        """Note a turn. The reason to stop after it, or `None` to go on. Raises StopRun when a limit of the run is reached."""
         self.turns.append(response)
         if response.interrupts:
             self.messages = (*self.messages, *_said(response))
@@ -99,7 +105,11 @@ class Run:
             self.messages = (*self.messages, response.message)
             return 'max_tokens' if response.finish_reason == 'length' else 'final'
         self.messages = (*self.messages, *_said(response))
-        return 'max_turns' if len(self.turns) >= self.max_turns else None
+        if len(self.turns) >= self.max_turns:
+            return 'max_turns'
+        if self.guard is not None:
+            self.guard.check(len(self.turns), ctx)
+        return None
 
     def next_params(self) -> GenerateHookParams:
         """The next turn's parameters."""
@@ -178,7 +188,7 @@ async def run_whole(params: RunHookParams, ctx: Ctx) -> GenerateResponse:
             return run.finish('interrupted')
         while True:
             response = answer_of(await turn(run.next_params(), ctx), 'wrap_generate')
-            stop = run.close_turn(response)
+            stop = run.close_turn(response, ctx)
             if stop is not None:
                 return run.finish(stop)
     except StopRun as stop:
@@ -194,7 +204,9 @@ def begin(run: Run, params: RunHookParams) -> None:
 
 async def take_turn(params: GenerateHookParams, ctx: Ctx) -> ModelResponse:
     """One model call and its tools: the innermost ring of `wrap_generate`."""
-    response = answer_of(await ctx.run.stack.model(ModelHookParams(params.request, params.model), ctx))
+    run = ctx.run
+    asked = ModelHookParams(params.request, params.model, account=run.account)
+    response = answer_of(await run.stack.model(asked, ctx))
     for part in response.message.content:
         if type(part) is ToolRequestPart:
             return await with_tools(response, ctx)

@@ -44,7 +44,8 @@ async def stream_turn(params: GenerateHookParams, ctx: Ctx) -> Items:
     folder, finished = Folder(), False
     run.seen = folder
     try:
-        async for part in run.stack.stream(ModelHookParams(params.request, params.model), ctx):
+        asked = ModelHookParams(params.request, params.model, account=run.account)
+        async for part in run.stack.stream(asked, ctx):
             if finished:
                 raise out_of_order(f'{type(part).__name__} after Finished')
             folder.add(part)
@@ -55,8 +56,7 @@ async def stream_turn(params: GenerateHookParams, ctx: Ctx) -> Items:
         if not finished:
             raise out_of_order('no Finished at its end')
     except LamellaError as error:
-        if error.partial is None and folder.has_content:
-            error.partial = folder.response()
+        folder.tell(error)
         raise
     finally:
         await ctx.close_streams()
@@ -125,7 +125,7 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
                         yield item
             finally:
                 await items.aclose()
-            stop = run.close_turn(response)
+            stop = run.close_turn(response, ctx)
             if stop is not None:
                 yield Ended(run.finish(stop))
                 return

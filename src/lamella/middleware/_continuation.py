@@ -122,6 +122,8 @@ class Continuation(Relay):
         """Let the error say all that had arrived, and not only what its own attempt brought."""
         if self._resuming:
             error.partial = self._folder.response().replace(usage=add_usage(self.paid, paid_for(error)))
+        else:
+            super().give_up(error)
 
     def _fitted(self, part: StreamPart) -> StreamPart | None:
         """The part in its place behind what is there, or `None` when the reader needs nothing of it."""

@@ -86,6 +86,7 @@ class Relay:
 
     def give_up(self, error: LamellaError) -> None:
         """The error is passed on: the last chance to add to it."""
+        with_debts(error, self.paid)
 
     def turn(self, reason: str, model: str) -> Sequence[StreamPart]:
         """What the reader must be told before the next attempt, by `model`, begins."""
@@ -102,6 +103,13 @@ class Relay:
 def paid_for(error: LamellaError) -> Usage | None:
     """What a failed attempt cost, where the error tells."""
     return error.partial.usage if error.partial is not None else None
+
+
+def with_debts(error: LamellaError, paid: Usage | None) -> None:
+    """Let the error that is raised tell what the attempts before it cost, too."""
+    if paid is not None:
+        partial = error.partial or ModelResponse(finish_reason='unknown')
+        error.partial = partial.replace(usage=add_usage(paid, partial.usage))
 
 
 def with_notes(response: ModelResponse, notes: JSON, paid: Usage | None) -> ModelResponse:

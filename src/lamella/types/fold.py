@@ -162,6 +162,13 @@ class Folder:
             tool_responses=tuple(self._responses),
         )
 
+    def tell(self, error: LamellaError) -> None:
+        """Let the error of a stream that failed say what had arrived, unless it says that itself. What it says of the usage
+        stays."""
+        if self.has_content and (error.partial is None or not error.partial.message.content):
+            usage = None if error.partial is None else error.partial.usage
+            error.partial = self.response().replace(usage=usage)
+
 
 _ADD: dict[type, Any] = {
     ReasoningDelta: Folder._add_reasoning,

@@ -15,7 +15,7 @@ from lamella.core.model import Model
 from lamella.core.models import ModelRef, to_config
 from lamella.core.params import ModelHookParams
 from lamella.middleware._fields import Duration, Statuses, listed
-from lamella.middleware._relay import Relay, paid_for, with_notes
+from lamella.middleware._relay import Relay, paid_for, with_debts, with_notes
 from lamella.types import (
     JSON,
     TRANSIENT,
@@ -134,6 +134,7 @@ class Fallback(BaseMiddleware[FallbackConfig]):
                 response = await next_fn(line.asked, ctx)
             except LamellaError as error:
                 if not self._switches(line, error, ctx):
+                    with_debts(error, paid)
                     raise
                 paid = add_usage(paid, paid_for(error))
                 continue
@@ -159,6 +160,7 @@ class Fallback(BaseMiddleware[FallbackConfig]):
             except LamellaError as error:
                 stuck = relay.stuck or (ctx.committed and not relay.shown and not params.continues)
                 if not self._switches(line, error, ctx, stuck):
+                    relay.give_up(error)
                     raise
                 reason = f'fallback after {error.status}'
                 relay.failed(error)

@@ -14,7 +14,7 @@ from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
 from lamella.core.params import ModelHookParams
 from lamella.middleware._continuation import Continuation
 from lamella.middleware._fields import Count, Duration, Statuses, Switch
-from lamella.middleware._relay import Relay, paid_for, with_notes
+from lamella.middleware._relay import Relay, paid_for, with_debts, with_notes
 from lamella.types import (
     JSON,
     TRANSIENT,
@@ -99,6 +99,7 @@ class Retry(BaseMiddleware[RetryConfig]):
             except LamellaError as error:
                 wait_s = self._plan(error, retries, ctx)
                 if wait_s is None:
+                    with_debts(error, paid)
                     raise
                 paid = add_usage(paid, paid_for(error))
             else:

@@ -1,0 +1,157 @@
+"""What each raw model call used: told where the model answers, so that no order of layers counts it twice or not at all.
+
+A layer that prices or counts hands an `Account` inwards with the call's params. The innermost ring prices what the provider
+reported, also of attempts that failed, and tells every meter once for each call of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.estimate import estimate_json, estimate_text, estimate_tokens
+from lamella.core.prices import Prices, price_of
+from lamella.types import (
+    JSON,
+    Data,
+    Finished,
+    LamellaError,
+    ModelRequest,
+    ModelResponse,
+    ReasoningDelta,
+    ReasoningPart,
+    TextDelta,
+    TextPart,
+    ToolInputDelta,
+    ToolRequested,
+    ToolRequestPart,
+    Usage,
+)
+
+Ctx = GenerateMiddlewareContext
+_TEXTS = (TextDelta, TextPart, ReasoningDelta, ReasoningPart)
+
+
+class RawCall(Data, frozen=True):
+    """One call of one model that is over.
+
+    `outcome` is `left` when the reader went away. `usage` is what the provider reported, `None` when nothing, with `cost_usd`
+    where a price is known. `guess` stands in for it when a provider that answered, or began to, reported nothing: tokens
+    estimated from the request and from what arrived, and priced alike. `own_price` says that the cost came with the usage: the
+    provider told it, or the layers of the model (`layered`) did.
+    """
+
+    model: str
+    request: ModelRequest
+    outcome: Literal['answered', 'failed', 'left']
+    usage: Usage | None = None
+    guess: Usage | None = None
+    answered: str | None = None
+    own_price: bool = False
+    layered: bool = False
+
+    @property
+    def used(self) -> Usage | None:
+        """What the provider reported, or else the guess."""
+        return self.guess if self.usage is None else self.usage
+
+
+class Meter(Protocol):
+    """Told of every call of a model. What it returns is added to the metadata of an answer. Must not wait or fail."""
+
+    def __call__(self, call: RawCall, ctx: Ctx) -> JSON: ...
+
+
+class Account(Data, frozen=True):
+    """Who prices the calls further in, and who is told of them."""
+
+    prices: Prices | None = None
+    meters: tuple[Meter, ...] = ()
+
+
+class Params(Protocol):
+    """What is needed of a call's params."""
+
+    @property
+    def request(self) -> ModelRequest: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def account(self) -> Account | None: ...
+
+
+def metered(response: ModelResponse, params: Params, ctx: Ctx) -> ModelResponse:
+    """The answer of a whole call, priced and told."""
+    call, notes = _tell(params, ctx, 'answered', response.usage, response.model, response.message.content)
+    if notes:
+        response = response.replace(metadata={**response.metadata, **notes})
+    return response if call.usage is response.usage else response.replace(usage=call.usage)
+
+
+def metered_end(end: Finished, heard: Sequence[Any], params: Params, ctx: Ctx) -> Finished:
+    """The end of a stream, priced and told."""
+    call, notes = _tell(params, ctx, 'answered', end.usage, end.model, heard)
+    if notes:
+        end = end.replace(metadata={**(end.metadata or {}), **notes})
+    return end if call.usage is end.usage else end.replace(usage=call.usage)
+
+
+def metered_failure(error: LamellaError, heard: Sequence[Any], params: Params, ctx: Ctx) -> None:
+    """A failed call: what the error tells of its usage is priced in place."""
+    partial = error.partial
+    usage, answered = (None, None) if partial is None else (partial.usage, partial.model)
+    if partial is not None and not heard:
+        heard = partial.message.content
+    call, _ = _tell(params, ctx, 'failed', usage, answered, heard)
+    if partial is not None and call.usage is not usage:
+        error.partial = partial.replace(usage=call.usage)
+
+
+def metered_leaving(heard: Sequence[Any], params: Params, ctx: Ctx) -> None:
+    """A stream whose reader went away."""
+    _tell(params, ctx, 'left', None, None, heard)
+
+
+def _tell(
+    params: Params,
+    ctx: Ctx,
+    outcome: Literal['answered', 'failed', 'left'],
+    usage: Usage | None,
+    answered: str | None,
+    heard: Sequence[Any],
+) -> tuple[RawCall, JSON]:
+    account, model, guess = params.account or Account(), params.model, None
+    own_price = usage is not None and usage.cost_usd is not None
+    if usage is not None:
+        usage = _priced(usage, account, model.name, answered, ctx)
+    elif heard or outcome == 'answered':
+        guess = _priced(guessed(params.request, heard), account, model.name, answered, ctx)
+    call = RawCall(model.name, params.request, outcome, usage, guess, answered, own_price, model.layered)
+    notes: JSON = {}
+    for meter in account.meters:
+        notes.update(meter(call, ctx))
+    return call, notes
+
+
+def _priced(usage: Usage, account: Account, asked: str, answered: str | None, ctx: Ctx) -> Usage:
+    if usage.cost_usd is not None or account.prices is None:
+        return usage
+    try:
+        price = price_of(account.prices, asked, usage, answered)
+    except Exception as error:  # whoever knows prices never harms the call
+        ctx.emit('prices.failed', model=asked, error=error)
+        return usage
+    return usage if price is None else usage.replace(cost_usd=price.cost_usd)
+
+
+def guessed(request: ModelRequest, heard: Sequence[Any]) -> Usage:
+    """Tokens of a request and of what arrived of its answer: parts of a message or of a stream."""
+    texts = [part.text for part in heard if isinstance(part, _TEXTS)]
+    texts += [part.delta for part in heard if type(part) is ToolInputDelta]
+    said = estimate_text(''.join(texts)) if texts else 0
+    if not any(type(part) is ToolInputDelta for part in heard):
+        asked = [part.tool_request for part in heard if isinstance(part, (ToolRequested, ToolRequestPart))]
+        said += sum([estimate_text(request.name) + estimate_json(request.input) for request in asked])
+    read = estimate_tokens(request)
+    return Usage(read, said, read + said)
