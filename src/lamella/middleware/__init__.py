@@ -16,6 +16,7 @@ from lamella.middleware.shaping.default_settings import DefaultSettings
 from lamella.middleware.shaping.extract_json import ExtractJson
 from lamella.middleware.shaping.extract_reasoning import ExtractReasoning
 from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
+from lamella.middleware.tools.filesystem import Filesystem
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
 
@@ -29,6 +30,7 @@ __all__ = [
     'ExtractJson',
     'ExtractReasoning',
     'Fallback',
+    'Filesystem',
     'GenerateHookParams',
     'GenerateMiddlewareContext',
     'ModelFallback',
