@@ -21,6 +21,7 @@ from lamella.types import ConfigError, did_you_mean
 SCHEMES: dict[str, str] = {
     'memory': 'lamella.stores.memory',
     'sqlite': 'lamella.stores.sqlite',
+    **dict.fromkeys(('redis', 'rediss', 'valkey', 'valkeys'), 'lamella.stores.redis'),
 }
 GROUP = 'lamella.stores'
 DEFAULT_NAMESPACE = 'lamella'
