@@ -61,3 +61,22 @@ class GoogleOptions(BaseModel):
     top_k: float | None = None
     top_p: float | None = None
     translation_config: _OBJECT | None = None
+
+
+class GoogleEmbeddingOptions(BaseModel):
+    """`provider_options['google']` where texts are embedded (ai.google.dev/api/embeddings), merged into the body as they are
+    given; `None` takes a field out. `task_type` is what the vectors are for, such as RETRIEVAL_QUERY.
+
+    `extra_body` holds fields that are newer than this list.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    audio_track_extraction: bool | None = None
+    auto_truncate: bool | None = None
+    document_ocr: bool | None = None
+    extra_body: _OBJECT | None = Field(None, alias='extra_body')
+    mime_type: str | None = None
+    output_dimensionality: int | None = None
+    task_type: str | None = None
+    title: str | None = None

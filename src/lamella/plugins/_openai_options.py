@@ -86,3 +86,16 @@ class OpenAIResponsesOptions(_Both, _OfChat):
     reasoning: _OBJECT | None = None
     text: _OBJECT | None = None
     truncation: Literal['auto', 'disabled'] | None = None
+
+
+class OpenAIEmbeddingOptions(BaseModel):
+    """`provider_options['openai']` where texts are embedded (platform.openai.com/docs/api-reference/embeddings/create), merged
+    into the body as they are given. `None` takes a field out. A server that refuses base64 wants `encoding_format='float'`.
+
+    `extra_body` holds fields that a compatible server alone has.
+    """
+
+    dimensions: int | None = None
+    encoding_format: Literal['float', 'base64'] | None = None
+    extra_body: _OBJECT | None = None
+    user: str | None = None

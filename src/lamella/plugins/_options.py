@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from lamella.core.config import build_config
-from lamella.types import JSON, ConfigError, ModelRequest
+from lamella.types import JSON, ConfigError, EmbeddingRequest, ModelRequest
 from lamella.wire import crossing
 
 EXTRA = 'extra_body'
+Request = TypeVar('Request', ModelRequest, EmbeddingRequest)
 
 
-def checked(request: ModelRequest, keys: Iterable[str], wanted: type[BaseModel]) -> ModelRequest:
+def checked(request: Request, keys: Iterable[str], wanted: type[BaseModel]) -> Request:
     """The request with the options under these keys of `provider_options` checked, and `extra_body` spread among them.
 
     A request that came in over the wire keeps what it came with: its fields are the client's affair. Raises ConfigError for

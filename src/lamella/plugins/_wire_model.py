@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -79,7 +79,7 @@ class WireModel(Model):
         target = await self._aim(self._short, False)
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
-                raise await self._refusal(answer, target, ctx)
+                raise await refusal(answer, target, self.name, self._codec, ctx)
             return await self._whole(answer, encoded)
 
     async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
@@ -89,8 +89,8 @@ class WireModel(Model):
         last: Finished | None = None
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
-                raise await self._refusal(answer, target, ctx)
-            if _content_type(answer) in ('application/json', 'text/html'):  # a server that does not stream, or no API
+                raise await refusal(answer, target, self.name, self._codec, ctx)
+            if content_type(answer) in ('application/json', 'text/html'):  # a server that does not stream, or no API
                 for part in unfold(await self._whole(answer, encoded)):
                     yield part
                 return
@@ -117,10 +117,7 @@ class WireModel(Model):
         return encoded
 
     async def _whole(self, answer: Answer, encoded: Encoded) -> ModelResponse:
-        if _content_type(answer) == 'text/html':
-            raise LamellaError(
-                'FAILED_PRECONDITION', f'{self.name}: the server answered with a web page; check base_url'
-            )
+        refuse_page(answer, self.name)
         response = self._codec.decode_response(await answer.read())
         warnings = (*encoded.warnings, *response.warnings)
         return response.replace(model=self._answered_by(response.model), warnings=warnings)
@@ -129,17 +126,30 @@ class WireModel(Model):
         """The provider's own, more exact word for the model, under the provider's name as everywhere else."""
         return self.name if model is None else f'{self.provider}/{model}'
 
-    async def _refusal(self, answer: Answer, target: Target, ctx: Ctx) -> LamellaError:
-        """What the provider said when it said no."""
-        if answer.status < 400:
-            return LamellaError(
-                'FAILED_PRECONDITION', f'{self.name}: redirected (HTTP {answer.status}); check base_url'
-            )
-        body = _without_credentials(await _what_there_is(answer), target.headers)
-        return self._codec.decode_error(answer.status, answer.headers, body, now=ctx.clock.time())
+
+class _Errors(Protocol):
+    """What is needed of a codec to read an error."""
+
+    def decode_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, now: float | None = None
+    ) -> LamellaError: ...
 
 
-def _content_type(answer: Answer) -> str:
+async def refusal(answer: Answer, target: Target, name: str, codec: _Errors, ctx: Ctx) -> LamellaError:
+    """What the provider said when it said no."""
+    if answer.status < 400:
+        return LamellaError('FAILED_PRECONDITION', f'{name}: redirected (HTTP {answer.status}); check base_url')
+    body = _without_credentials(await _what_there_is(answer), target.headers)
+    return codec.decode_error(answer.status, answer.headers, body, now=ctx.clock.time())
+
+
+def refuse_page(answer: Answer, name: str) -> None:
+    """Raises FAILED_PRECONDITION for an answer that is a web page."""
+    if content_type(answer) == 'text/html':
+        raise LamellaError('FAILED_PRECONDITION', f'{name}: the server answered with a web page; check base_url')
+
+
+def content_type(answer: Answer) -> str:
     return answer.headers.get('content-type', '').partition(';')[0].strip().lower()
 
 

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from http.client import HTTPException
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +17,18 @@ from urllib import request as url_request
 from urllib.parse import quote, quote_plus, urlsplit
 
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.embedding import EmbeddingInfo, EmbeddingModel
 from lamella.core.model import Model, ModelInfo
 from lamella.core.plugin import Plugin
-from lamella.plugins._google_options import GoogleOptions
+from lamella.plugins._google_options import GoogleEmbeddingOptions, GoogleOptions
 from lamella.plugins._http import AiohttpTransport, HttpSettings, Transport, load
+from lamella.plugins._wire_embedding import WireEmbeddingModel
 from lamella.plugins._wire_model import Target, WireModel, checked_pairs, checked_url, credential, joined
 from lamella.types import ConfigError, LamellaError, ModelRequest, ModelResponse, StreamPart, fold, unfold
-from lamella.wire.codec import Codec
+from lamella.wire.codec import Codec, EmbeddingCodec
 from lamella.wire.errors import redacted
 from lamella.wire.gemini import GeminiCodec, GeminiSSEDecoder, Hops
+from lamella.wire.gemini_embeddings import GeminiBatchCodec, GeminiContentCodec, VertexPredictCodec
 
 Ctx = GenerateMiddlewareContext
 GEMINI_URL = 'https://generativelanguage.googleapis.com'
@@ -107,6 +111,21 @@ class _Google(Plugin):
 
     def model(self, name: str) -> Model:
         return GeminiModel(f'{self.name}/{name}', self._codec, self._transport, self._aim, _NATIVE, GoogleOptions)
+
+    def embedding_model(self, name: str) -> EmbeddingModel:
+        method, codec, info = self._embedding_method(name)
+        keys = (self.name, 'google', 'gemini')
+        aim = partial(self._aim_at_texts, method)
+        return WireEmbeddingModel(
+            f'{self.name}/{name}', codec, self._transport, aim, info, GoogleEmbeddingOptions, keys
+        )
+
+    def _embedding_method(self, model: str) -> tuple[str, EmbeddingCodec, EmbeddingInfo]:
+        return 'batchEmbedContents', GeminiBatchCodec(also=(self.name,)), EmbeddingInfo(max_batch=100)
+
+    async def _aim_at_texts(self, method: str, model: str) -> Target:
+        target = await self._aim(model, False)
+        return target.replace(url=target.url.replace(':generateContent', f':{method}', 1))
 
     def known_models(self) -> tuple[str, ...]:
         return _KNOWN
@@ -205,6 +224,13 @@ class VertexAI(_Google):
         headers = await self._authorized(base_url)
         path = vertex_path(model, self._project_of(base_url), location)
         return self._target(f'{_versioned(base_url, "v1beta1")}/{path}', headers, stream=stream)
+
+    def _embedding_method(self, model: str) -> tuple[str, EmbeddingCodec, EmbeddingInfo]:
+        """Gemini's own embedding models take one text at a time here; the others 250, of 20,000 tokens together
+        (docs.cloud.google.com/vertex-ai/generative-ai/docs/embeddings/get-text-embeddings)."""
+        if 'gemini' in model.rpartition('/')[2]:
+            return 'embedContent', GeminiContentCodec(also=(self.name,), config=True), EmbeddingInfo(max_batch=1)
+        return 'predict', VertexPredictCodec(also=(self.name,)), EmbeddingInfo(max_batch=250, max_batch_bytes=20_000)
 
     async def _authorized(self, base_url: str) -> Mapping[str, str]:
         if self._api_key is not None:

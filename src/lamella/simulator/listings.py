@@ -45,7 +45,7 @@ def model_list(protocol: Protocol, found: Sequence[str]) -> JSON:
 def model(protocol: Protocol, name: str) -> JSON:
     if protocol is GEMINI:
         limits = {'inputTokenLimit': _WINDOW, 'outputTokenLimit': _WINDOW}
-        methods = ['generateContent', 'streamGenerateContent', 'countTokens']
+        methods = ['generateContent', 'streamGenerateContent', 'countTokens', 'embedContent', 'batchEmbedContents']
         shown = {'name': f'models/{name}', 'version': '001', 'displayName': name, **limits}
         return {**shown, 'supportedGenerationMethods': methods}
     if protocol is OPENAI_CHAT:

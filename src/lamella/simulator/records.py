@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from lamella.types import JSON, ModelRequest
+from lamella.types import JSON, EmbeddingRequest, ModelRequest
 
 _SECRET_HEADERS = ('authorization', 'x-api-key', 'x-goog-api-key', 'api-key', 'cookie', 'proxy-authorization')
 _MASK = '***'
@@ -44,7 +44,8 @@ class Signal:
 class ReceivedRequest:
     """One request. `headers` (names in lower case) and `path` hold credentials as they came; `repr` masks them.
 
-    `body` is the decoded JSON, or the text when it is none; `request` is the same as Lamella's own type; `number` counts
+    `body` is the decoded JSON, or the text when it is none; `request` is the same as Lamella's own type, and `embedding` where
+    texts are to be embedded; `number` counts
     the model's requests from 1. `status` is the HTTP status that was answered (`None` for none), `faults` the kinds that
     acted, `parts_sent` the stream's parts that the connection has taken so far.
 
@@ -62,6 +63,7 @@ class ReceivedRequest:
         self.number: int | None = None
         self.stream = False
         self.request: ModelRequest | None = None
+        self.embedding: EmbeddingRequest | None = None
         self.faults: tuple[str, ...] = ()
         self.status: int | None = None
         self.parts_sent = 0

@@ -8,6 +8,8 @@ from functools import partial
 
 from aiohttp import web
 
+from lamella.simulator.embeddings import GEMINI_BATCH, GEMINI_CONTENT, VERTEX_PREDICT, embed
+from lamella.simulator.embeddings import OPENAI as OPENAI_EMBEDDINGS
 from lamella.simulator.exchange import Exchange, generate
 from lamella.simulator.listings import count_tokens, list_models, one_model
 from lamella.simulator.protocols import ANTHROPIC, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES, Protocol
@@ -45,6 +47,7 @@ ROUTES = (
         for route in (
             Route('POST', f'{prefix}/chat/completions', OPENAI_CHAT, whole_or_stream),
             Route('POST', f'{prefix}/responses', OPENAI_RESPONSES, whole_or_stream),
+            Route('POST', f'{prefix}/embeddings', OPENAI_CHAT, partial(embed, codec=OPENAI_EMBEDDINGS)),
             Route('GET', f'{prefix}/models', OPENAI_CHAT, list_models),
             Route('GET', f'{prefix}/models/{{model:.+}}', OPENAI_CHAT, one_model),
         )
@@ -58,6 +61,16 @@ ROUTES = (
             Route('POST', f'{prefix}/models/{{model:[^:]+}}:generateContent', GEMINI, whole_or_stream),
             Route('POST', f'{prefix}/models/{{model:[^:]+}}:streamGenerateContent', GEMINI, always_stream),
             Route('POST', f'{prefix}/models/{{model:[^:]+}}:countTokens', GEMINI, count_tokens),
+            Route(
+                'POST',
+                f'{prefix}/models/{{model:[^:]+}}:batchEmbedContents',
+                GEMINI,
+                partial(embed, codec=GEMINI_BATCH),
+            ),
+            Route(
+                'POST', f'{prefix}/models/{{model:[^:]+}}:embedContent', GEMINI, partial(embed, codec=GEMINI_CONTENT)
+            ),
+            Route('POST', f'{prefix}/models/{{model:[^:]+}}:predict', GEMINI, partial(embed, codec=VERTEX_PREDICT)),
         )
     ),
     Route('GET', '/v1beta/models', GEMINI, list_models),

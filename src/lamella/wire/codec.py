@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from lamella.types import Data, LamellaError, ModelRequest, ModelResponse, StreamPart
+from lamella.types import (
+    Data,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    LamellaError,
+    ModelRequest,
+    ModelResponse,
+    StreamPart,
+)
 from lamella.wire.sse import Event
 
 
@@ -78,6 +86,35 @@ class Codec(Protocol):
         self, status: int, headers: Mapping[str, str], body: bytes, *, now: float | None = None
     ) -> LamellaError:
         """`now` is the wall clock that dates in Retry-After are compared with; without it the `Date` header is."""
+
+    def encode_error(self, error: LamellaError) -> EncodedError: ...
+
+
+class DecodedTexts(Data, frozen=True):
+    """An embedding request as a server receives it: the model's name, and the request."""
+
+    model: str
+    request: EmbeddingRequest
+
+
+class EmbeddingCodec(Protocol):
+    """One protocol for embeddings: whole requests and whole answers. `provider` is the key of
+    `EmbeddingRequest.provider_options` whose entries are merged into the body."""
+
+    name: str
+    provider: str
+
+    def encode_request(self, request: EmbeddingRequest, model: str) -> Encoded: ...
+    def decode_request(self, body: bytes, *, model: str | None = None) -> DecodedTexts:
+        """`model` is given where the protocol has it in the path and not in the body (Gemini)."""
+
+    def encode_response(self, response: EmbeddingResponse, *, model: str, request: EmbeddingRequest) -> bytes: ...
+    def decode_response(self, body: bytes) -> EmbeddingResponse: ...
+
+    def decode_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, now: float | None = None
+    ) -> LamellaError:
+        """As a `Codec` does."""
 
     def encode_error(self, error: LamellaError) -> EncodedError: ...
 

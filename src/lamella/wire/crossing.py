@@ -11,6 +11,7 @@ from lamella.types import (
     JSON,
     Data,
     DataPart,
+    EmbeddingRequest,
     LamellaError,
     MediaPart,
     Message,
@@ -64,7 +65,7 @@ def received(decoded: Decoded, codec: Codec) -> ModelRequest:
     return decoded.request.replace(metadata={**decoded.request.metadata, RECEIVED: note})
 
 
-def is_received(request: ModelRequest) -> bool:
+def is_received(request: ModelRequest | EmbeddingRequest) -> bool:
     """Whether this request came in over a wire protocol, and was not made by a caller in this process."""
     return isinstance(request.metadata.get(RECEIVED), Received)
 
