@@ -124,9 +124,9 @@ def _tell(
     account, model, guess = params.account or Account(), params.model, None
     own_price = usage is not None and usage.cost_usd is not None
     if usage is not None:
-        usage = _priced(usage, account, model.name, answered, ctx)
+        usage = priced(usage, account.prices, model.name, answered, ctx)
     elif heard or outcome == 'answered':
-        guess = _priced(guessed(params.request, heard), account, model.name, answered, ctx)
+        guess = priced(guessed(params.request, heard), account.prices, model.name, answered, ctx)
     call = RawCall(model.name, params.request, outcome, usage, guess, answered, own_price, model.layered)
     notes: JSON = {}
     for meter in account.meters:
@@ -134,11 +134,12 @@ def _tell(
     return call, notes
 
 
-def _priced(usage: Usage, account: Account, asked: str, answered: str | None, ctx: Ctx) -> Usage:
-    if usage.cost_usd is not None or account.prices is None:
+def priced(usage: Usage, prices: Prices | None, asked: str, answered: str | None, ctx: Ctx) -> Usage:
+    """The usage with what it cost, unless it says so itself or nobody knows. Prices that fail are an event, and no price."""
+    if usage.cost_usd is not None or prices is None:
         return usage
     try:
-        price = price_of(account.prices, asked, usage, answered)
+        price = price_of(prices, asked, usage, answered)
     except Exception as error:  # whoever knows prices never harms the call
         ctx.emit('prices.failed', model=asked, error=error)
         return usage

@@ -169,14 +169,36 @@ class PriceShelf:
         check_prices(given)
         self._given = given
         self._own: Prices | None = None
+        self._tables: dict[int, tuple[Mapping[str, Any], Prices]] = {}
 
     def get(self, wanted: Mapping[str, Any] | Prices | None = None) -> Prices:
-        """Who answers for these prices; the app's own for `None`. Raises ConfigError when there are none at all."""
+        """Who answers for these prices: a table, backed by the app's own prices, or an object; the app's own for `None`.
+
+        Raises ConfigError when there are none at all.
+        """
+        if isinstance(wanted, Mapping):
+            return self._table(wanted)
         if wanted is not None:
-            return prices_of(wanted)
+            return wanted
         if self._own is None:
             self._own = prices_of(self._given)
         return self._own
+
+    def _table(self, wanted: Mapping[str, Any]) -> Prices:
+        known = self._tables.get(id(wanted))
+        if known is not None and known[0] is wanted:
+            return known[1]
+        if len(self._tables) >= _REMEMBERED:
+            self._tables.clear()
+        table = PriceTable(wanted, self._backing())
+        self._tables[id(wanted)] = wanted, table
+        return table
+
+    def _backing(self) -> Prices | None:
+        try:
+            return self.get()
+        except ConfigError:  # nothing installed: the table has to do
+            return None
 
 
 class _Bundled:

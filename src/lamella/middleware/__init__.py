@@ -8,6 +8,7 @@ from lamella.core.order import Order, OrderWarning
 from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
+from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
@@ -24,6 +25,7 @@ __all__ = [
     'AddToolInputExamples',
     'BaseMiddleware',
     'ConsoleLogger',
+    'CostTracking',
     'DefaultInstructions',
     'DefaultSettings',
     'EmbedHookParams',

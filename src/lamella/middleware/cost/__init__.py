@@ -1,0 +1,1 @@
+"""Layers that count, limit and save money."""
