@@ -1,0 +1,1 @@
+"""The app from a file: `lamella.toml`, checked whole before anything is built."""
