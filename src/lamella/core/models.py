@@ -163,7 +163,7 @@ def to_config(value: GenerationConfig | Mapping[str, Any] | None, where: str = '
     known = GenerationConfig.__struct_fields__
     problems = [f'unknown setting {key!r}{did_you_mean(str(key), known)}' for key in value if key not in known]
     if problems:
-        raise ConfigError(f"{where}: {'; '.join(problems)}. A provider's own settings go into provider_options")
+        raise ConfigError(f"{where}: {'; '.join(problems)} (a provider's own settings go into provider_options)")
     try:
         return convert(dict(value), GenerationConfig)
     except ValidationError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
+from os import PathLike
 from random import Random
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ from lamella.engine.registry import Registry
 from lamella.engine.running import streamed_run, too_long, whole_run
 from lamella.engine.stream import GenerateStream
 from lamella.engine.sync import SyncDoor
-from lamella.types import ConfigError, GenerateResponse, ModelRequest
+from lamella.types import ConfigError, GenerateResponse, ModelRequest, UnknownNameError
 
 R = TypeVar('R')
 
@@ -85,7 +87,30 @@ class Lamella(Registration, Embedding):
         if check_order not in MODES:
             raise ConfigError(f'check_order={check_order!r}: use one of {", ".join(map(repr, MODES))}')
         self.stacks = Stacks(self.stack, check_order)
+        self.chains: Mapping[str, Stack] = {}
         self.sync = SyncDoor(self)
+
+    @classmethod
+    def from_config(
+        cls, path: str | PathLike[str], *, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Lamella:
+        """The app that a `lamella.toml` (or a `spine.toml`) describes: see docs/config.md.
+
+        `environment` is what `${NAME}` means in it, `os.environ` when left out; `options` are further keywords of `Lamella`
+        and win. Raises ConfigError with every problem of the file: line, column, the nearest right name, and an example.
+        """
+        loaded = import_module('lamella.engine.config.load').load(path, environment)
+        app = cls(**{**loaded.options(), **options})
+        app.chains = loaded.chains
+        for name, model in loaded.models.items():
+            app.model_alias(name, model)
+        return app
+
+    def chain(self, name: str) -> Stack:
+        """A chain of the file that this app was made from, for `use=[…]`. Raises UnknownNameError."""
+        if name not in self.chains:
+            raise UnknownNameError('chain', name, sorted(self.chains))
+        return self.chains[name]
 
     async def generate(self, **options: Unpack[GenerateOptions]) -> GenerateResponse:
         """Ask, run the tools that are asked for, and ask again until the model is done.

@@ -33,7 +33,7 @@ class ModelTable(_Strict):
     """One model under a name of its own."""
 
     model: str = Field(description='`provider/model`; `provider:model` is taken too.')
-    config: Table = Field({}, description="Settings of the generation that hold where the call sets none.")
+    config: Table = Field({}, description='Settings of the generation that hold where the call sets none.')
     provider_options: dict[str, Table] = Field({}, description="The providers' own options, by provider.")
     chain: str | None = Field(None, description='A chain of this file that is fixed on the model, innermost.')
 
@@ -41,10 +41,10 @@ class ModelTable(_Strict):
 class GuardTable(_Strict):
     """What ends a run that takes too much."""
 
-    max_turns: Whole | None = Field(None, description='Model calls of one run.')
-    timeout_s: Seconds | None = Field(None, description='Seconds for one run.')
-    max_cost_usd: Money | None = Field(None, description='Dollars for one run.')
-    max_tokens: Whole | None = Field(None, description='Tokens of one run, input and output.')
+    max_turns: Whole | None = Field(default=None, description='Model calls of one run.')
+    timeout_s: Seconds | None = Field(default=None, description='Seconds for one run.')
+    max_cost_usd: Money | None = Field(default=None, description='Dollars for one run.')
+    max_tokens: Whole | None = Field(default=None, description='Tokens of one run, input and output.')
 
 
 class PriceTable(_Strict):
@@ -70,7 +70,7 @@ class File(_Strict):
     layers: dict[str, Table] = Field({}, description='Settings of a layer wherever a chain names it.')
     stores: dict[str, str] = Field({}, description='Stores by name.')
     prices: dict[str, PriceTable] = Field({}, description='Prices of your own, by model.')
-    guards: GuardTable = Field(GuardTable(), description='What ends a run that takes too much.')
+    guards: GuardTable = Field(default_factory=GuardTable, description='What ends a run that takes too much.')
 
 
 EXAMPLES: dict[Path, str] = {
@@ -111,7 +111,7 @@ class FileHints:
     """What goes where in a `lamella.toml`."""
 
     def example(self, path: Path) -> str:
-        return next((line for pattern, line in EXAMPLES.items() if _fits(pattern, path)), '').replace("\n", "\n    ")
+        return next((line for pattern, line in EXAMPLES.items() if _fits(pattern, path)), '').replace('\n', '\n    ')
 
     def known(self, path: Path) -> Sequence[str]:
         return next((tuple(table.model_fields) for pattern, table in _TABLES.items() if _fits(pattern, path)), ())

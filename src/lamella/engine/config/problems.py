@@ -7,9 +7,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from lamella.engine.config.places import Path, Place, Places
+from lamella.engine.config.places import Path, Place
 from lamella.types import ConfigError, Data, did_you_mean
-
 
 _SHORTEST = 4
 
@@ -37,6 +36,12 @@ class ConfigFileError(ConfigError):
         super().__init__(f'{file}: {count}\n' + '\n'.join(f'  {problem}' for problem in problems))
 
 
+class Located(Protocol):
+    """Where things of a document stand."""
+
+    def of(self, path: Path) -> Place: ...
+
+
 class Hints(Protocol):
     """What goes where in a file."""
 
@@ -50,7 +55,7 @@ class Hints(Protocol):
 class Problems:
     """Collects the problems of one file. What came from the environment is shown as it is written in the file."""
 
-    def __init__(self, file: str, places: Places) -> None:
+    def __init__(self, file: str, places: Located) -> None:
         self.file = file
         self._places = places
         self._found: list[Problem] = []
@@ -58,6 +63,10 @@ class Problems:
 
     def __bool__(self) -> bool:
         return bool(self._found)
+
+    def move(self, places: Located) -> None:
+        """From here on, paths are those of a document that was made from the file; what was found before stays."""
+        self._places = places
 
     def hide(self, value: str, written: str) -> None:
         """Never show this value: `written` stands in its place. What is shorter than four letters is no secret."""
