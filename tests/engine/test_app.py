@@ -375,3 +375,23 @@ async def test_a_bound_method_and_a_tool_object_are_tools() -> None:
 def test_a_forgotten_list_is_one_clear_error(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         Lamella(**options)
+
+
+@pytest.mark.parametrize('streamed', [False, True])
+async def test_a_timeout_of_the_app_holds_for_every_call_that_sets_none(streamed: bool) -> None:
+    asked = asyncio.Event()
+
+    async def never(request: ModelRequest, ctx: Any) -> ModelResponse:
+        asked.set()
+        return await asyncio.Future()
+
+    clock = FakeClock(auto=False)
+    ai = Lamella(model=never, timeout_s=5, clock=clock)
+    call = ai.generate_stream(prompt='hi').response if streamed else ai.generate(prompt='hi')
+    task = asyncio.create_task(call)
+    await asked.wait()
+    await clock.advance(6)
+    with pytest.raises(LamellaError, match='not done within timeout_s=5'):
+        await task
+    with pytest.raises(ConfigError, match='timeout_s=0'):
+        Lamella(timeout_s=0)

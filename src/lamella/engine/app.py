@@ -24,12 +24,12 @@ from lamella.core.ports import Store
 from lamella.core.prices import Prices, PriceShelf
 from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
-from lamella.core.timeouts import Cutoff
+from lamella.core.timeouts import Cutoff, Timeouts
 from lamella.engine.embed import AnyEmbeddingModel, Embedding
 from lamella.engine.guards import limits_of
 from lamella.engine.interrupts import Ledger
 from lamella.engine.options import GenerateOptions
-from lamella.engine.prepare import Stacks, positive, prepare, prepare_request
+from lamella.engine.prepare import Stacks, positive, prepare, prepare_request, timeouts_of
 from lamella.engine.registration import Registration
 from lamella.engine.registry import Registry
 from lamella.engine.running import streamed_run, too_long, whole_run
@@ -45,12 +45,12 @@ class Lamella(Registration, Embedding):
     call, outside the call's own.
 
     `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
-    left out. `prices` are dollars for a million tokens, `{'openai/gpt-5': {'input_per_mtok': 1.25, 'output_per_mtok': 10}}`, or
-    an object that knows them; what is left out comes from the genai-prices package. `max_turns`, `max_cost_usd` and `max_tokens`
-    hold for every run that does not set its own. `sinks` are functions that receive every event. `max_parallel_tools` bounds the
-    tools of one turn that run at once. Layers whose order cannot work are refused; of a doubtful order `check_order` says whether
-    to warn, to raise (`error`) or to `ignore` it. `clock` and `random` are for tests. Raises ConfigError for settings that cannot
-    work.
+    left out. `prices` are dollars for a million tokens, `{'openai/gpt-5': {'input_per_mtok': 1.25, 'output_per_mtok': 10}}`,
+    or an object that knows them; what is left out comes from the genai-prices package. `max_turns`, `max_cost_usd`,
+    `max_tokens` and `timeout_s` hold for every run that does not set its own. `sinks` are functions that receive every event.
+    `max_parallel_tools` bounds the tools of one turn that run at once. Layers whose order cannot work are refused; of a
+    doubtful order `check_order` says whether to warn, to raise (`error`) or to `ignore` it. `clock` and `random` are for
+    tests. Raises ConfigError for settings that cannot work.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Lamella(Registration, Embedding):
         max_turns: int = 50,
         max_cost_usd: float | None = None,
         max_tokens: int | None = None,
+        timeout_s: float | Timeouts | None = None,
         max_parallel_tools: int = 8,
         check_order: Mode = 'warn',
         clock: Clock = SYSTEM_CLOCK,
@@ -73,6 +74,7 @@ class Lamella(Registration, Embedding):
     ) -> None:
         self.max_turns = positive('max_turns', max_turns)
         self.limits = limits_of(max_cost_usd, max_tokens)
+        self.timeouts = timeouts_of(timeout_s)
         self.max_parallel_tools = positive('max_parallel_tools', max_parallel_tools)
         self.registry = Registry(plugins)
         self.default_model = model

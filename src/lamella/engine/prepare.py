@@ -91,6 +91,7 @@ class App(Protocol):
     ledger: Ledger
     max_turns: int
     limits: RunLimits
+    timeouts: Timeouts | None
     max_parallel_tools: int
     clock: Any
     random: Any
@@ -118,7 +119,7 @@ def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[R
     tools = _tools(app, get('tools'), stack, ctx) if 'tools' in options or 'tools' in stack.hooks else _NO_TOOLS
     request = ModelRequest(_messages(options))
     run = ctx.run = Run(request, model, stack, tools, app.ledger, app.max_turns, app.max_parallel_tools)
-    if tools or not simple or app.limits is not NO_LIMITS:
+    if tools or not simple or app.limits is not NO_LIMITS or app.timeouts is not None:
         _settle(app, run, ctx, options)
     return run, ctx
 
@@ -150,7 +151,7 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
         run.max_turns = positive('max_turns', get('max_turns'))
     run.shape = output_shape(get('output_schema'), get('output_format'))
     request = run.request = _settings(run.request, options, run.tools, run.shape)
-    timeouts = ctx.timeouts = _timeouts(get('timeout_s'))
+    timeouts = ctx.timeouts = app.timeouts if get('timeout_s') is None else timeouts_of(get('timeout_s'))
     if timeouts is not None and timeouts.total_s is not None:
         ctx.deadline = ctx.clock.now() + timeouts.total_s
     limits = limits_of(get('max_cost_usd'), get('max_tokens')).over(app.limits)
@@ -237,7 +238,8 @@ def _tool_choice(given: Any, tools: Mapping[str, Tool]) -> ToolChoice | None:
     raise ConfigError(f'tool_choice={given!r}{did_you_mean(str(given), [*_CHOICES, *tools])}')
 
 
-def _timeouts(given: Any) -> Timeouts | None:
+def timeouts_of(given: Any) -> Timeouts | None:
+    """A number of seconds as the limit of a whole run. Raises ConfigError."""
     if given is None or isinstance(given, Timeouts):
         return given
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from lamella import Lamella
+from lamella import Lamella, Timeouts
 from lamella.engine.config.load import load
 from lamella.engine.config.problems import ConfigFileError
 from lamella.engine.config.schema import file_schema
@@ -52,8 +52,14 @@ initial_delay_ms = 0
 [stores]
 main = 'sqlite:///{folder}/state.db'
 
+[prices.'openai/gpt-5-mini']
+input_per_mtok = 0.25
+output_per_mtok = 2
+
 [guards]
 max_turns = 7
+max_cost_usd = 0.5
+timeout_s = 60
 """
 
 
@@ -83,7 +89,8 @@ async def test_a_file_makes_an_app_that_answers(tmp_path: Path) -> None:
     sent = json.loads(received.body) if isinstance(received.body, (bytes, str)) else received.body
     assert (sent['temperature'], sent['user']) == (0.2, 'u-1')
     assert sent['messages'][0] == {'role': 'system', 'content': 'Be brief. It costs $5.'}
-    assert (ai.max_turns, ai.max_parallel_tools) == (7, 3)
+    assert (ai.max_turns, ai.max_parallel_tools, ai.limits.max_cost_usd) == (7, 3, 0.5)
+    assert ai.timeouts == Timeouts(total_s=60)
     retry, fallback = ai.stack.layers
     assert isinstance(retry, Retry)
     assert isinstance(fallback, Fallback)

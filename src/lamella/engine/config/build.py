@@ -24,7 +24,6 @@ from lamella.plugins._http_settings import HttpSettings
 from lamella.types import ConfigError, LamellaError, did_you_mean
 
 Layer = BaseMiddleware[Any]
-_PRICED = ('prices',)
 _HINTS = FileHints()
 
 
@@ -136,7 +135,7 @@ class Builder:
         self, wanted: type[Layer], settings: dict[str, Any], places: Mapping[str, Path], path: Path
     ) -> Layer | None:
         config = wanted._config_class
-        settings = self._settings(config, settings, places, path)
+        settings = self._settings(settings, places)
         if config is not None and not self._fits(config, wanted.__name__, settings, places, path):
             return None
         try:
@@ -147,19 +146,11 @@ class Builder:
             )
             return None
 
-    def _settings(
-        self, config: type[BaseModel] | None, settings: dict[str, Any], places: Mapping[str, Path], path: Path
-    ) -> dict[str, Any]:
-        """With names of the file resolved, and the file's prices for a layer that counts money."""
-        fields = config.model_fields if config is not None else {}
-        if isinstance(settings.get('store'), str):
-            settings = {**settings, 'store': self.store(settings['store'], places['store'])}
-        if self._file.prices and 'prices' in fields and 'prices' not in settings:
-            settings = {**settings, 'prices': self.prices()}
-        return settings
-
-    def prices(self) -> dict[str, dict[str, float]]:
-        return {name: table.model_dump(exclude_none=True) for name, table in self._file.prices.items()}
+    def _settings(self, settings: dict[str, Any], places: Mapping[str, Path]) -> dict[str, Any]:
+        """With a store by its name in this file."""
+        if not isinstance(settings.get('store'), str):
+            return settings
+        return {**settings, 'store': self.store(settings['store'], places['store'])}
 
     def _fits(
         self,

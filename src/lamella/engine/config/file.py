@@ -54,6 +54,7 @@ class PriceTable(_Strict):
     output_per_mtok: Annotated[float, Field(ge=0)]
     cached_per_mtok: Annotated[float, Field(ge=0)] | None = None
     cache_write_per_mtok: Annotated[float, Field(ge=0)] | None = None
+    reasoning_per_mtok: Annotated[float, Field(ge=0)] | None = None
 
 
 class File(_Strict):

@@ -46,6 +46,7 @@ class Loaded(Data, frozen=True):
             'use': [self.stack],
             'store': self.store,
             'check_order': self.file.check_order,
+            'prices': {name: table.model_dump(exclude_none=True) for name, table in self.file.prices.items()} or None,
             **guards,
         }
         if self.file.model is not None:
