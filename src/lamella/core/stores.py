@@ -22,6 +22,7 @@ SCHEMES: dict[str, str] = {
     'memory': 'lamella.stores.memory',
     'sqlite': 'lamella.stores.sqlite',
     **dict.fromkeys(('redis', 'rediss', 'valkey', 'valkeys'), 'lamella.stores.redis'),
+    **dict.fromkeys(('postgresql', 'postgres'), 'lamella.stores.postgres'),
 }
 GROUP = 'lamella.stores'
 DEFAULT_NAMESPACE = 'lamella'
