@@ -213,6 +213,12 @@ class Store(Values, Counters, Leases, Log, Protocol):
         """Close connections. A closed store opens again when it is used."""
 
 
+class NeverWaits:
+    """Marks a store whose verbs wait for nothing, so that no cancellation can meet one that is half done."""
+
+    __slots__ = ()
+
+
 def each_once(steps: Sequence[Addition] | Sequence[Bucket]) -> None:
     """Raises ValueError when one step names a key twice, which no store could do all at once."""
     keys = [step.key for step in steps]

@@ -9,6 +9,7 @@ from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookPa
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.middleware.cost.cost_tracking import CostTracking
+from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
@@ -39,6 +40,7 @@ __all__ = [
     'ModelHookParams',
     'Order',
     'OrderWarning',
+    'RateLimit',
     'Retry',
     'RunHookParams',
     'SimulateStreaming',

@@ -11,14 +11,14 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
-from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, Stored, Taken, each_once
+from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, NeverWaits, Stored, Taken, each_once
 from lamella.core.stores import masked, options_of
 from lamella.types import ConfigError
 
 _FOREVER = math.inf
 
 
-class MemoryStore:
+class MemoryStore(NeverWaits):
     """All ports over dictionaries. Safe for several threads and event loops; time is the clock's.
 
     What has expired is removed as the store is used, oldest first, so that nothing piles up.

@@ -1,0 +1,1 @@
+"""Layers that hold calls to a rate or a number at once."""
