@@ -21,6 +21,7 @@ from lamella.middleware import (
     ExtractJson,
     ExtractReasoning,
     Fallback,
+    RateLimit,
     Retry,
     SimulateStreaming,
     ToolApproval,
@@ -38,6 +39,8 @@ LAYERS: Layers = {
     'ExtractJson': lambda: ExtractJson(),
     'ExtractReasoning': lambda: ExtractReasoning(tag_name='think'),
     'Fallback': lambda: Fallback(models=['bench/tools']),
+    'RateLimit(calls)': lambda: RateLimit(max_calls=10**9, per_s=1),
+    'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
     'Retry': lambda: Retry(),
     'SimulateStreaming': lambda: SimulateStreaming(),
 }
