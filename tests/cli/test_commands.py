@@ -12,7 +12,7 @@ from lamella.cli.commands import COMMANDS, Lazy, installed_version, lamella, loa
 
 
 def test_help_lists_every_command_with_its_line() -> None:
-    shown = CliRunner().invoke(lamella, ['--help']).output
+    shown = ' '.join(CliRunner().invoke(lamella, ['--help']).output.split())
     for name, lazy in COMMANDS.items():
         assert name in shown
         assert lazy.help in shown

@@ -19,6 +19,10 @@ class Lazy:
 
 
 COMMANDS = {
+    'doctor': Lazy(
+        'lamella.cli.doctor:doctor', 'Check a configuration or an app: names, settings, the order of layers.', 'cli'
+    ),
+    'new': Lazy('lamella.cli.new:new', 'Begin a package with a layer of your own.', 'cli'),
     'sim': Lazy('lamella.cli.sim:sim', 'Run the simulator: a local provider with faults on a schedule.', 'sim'),
     'version': Lazy('lamella.cli.commands:version', 'Print the version.', 'cli'),
 }

@@ -32,6 +32,9 @@ class MemoryStore(NeverWaits):
         self._expiries: list[tuple[float, str, str]] = []
         self._version = 0
 
+    def __repr__(self) -> str:
+        return 'MemoryStore()'
+
     def __len__(self) -> int:
         """How many keys are held, of all ports."""
         with self._now():
