@@ -1,5 +1,6 @@
 """Layers from functions."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -148,3 +149,64 @@ async def test_two_layers_of_one_factory_keep_their_state_apart() -> None:
     await ai.generate(prompt='x', use=[made()])
     await ai.generate(prompt='x')
     assert counts == [1, 1, 2]
+
+
+# ── a factory that is called for every request ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_layer_goes_by_its_factorys_name_and_shows_its_settings() -> None:
+    layer = generate_middleware(lambda config: {'model': model_hook}, name='words', config=Settings)(times=2)
+    assert (layer.name, repr(layer)) == ('words', 'words(times=2)')
+    assert repr(generate_middleware(nothing, name='plain')()) == 'plain()'
+
+
+def test_settings_may_be_called_config_schema() -> None:
+    factory = generate_middleware(lambda config: {'model': model_hook}, name='words', config_schema=Settings)
+    assert factory(times=2).config == Settings(times=2)
+    assert generate_middleware(name='w', config_schema=Settings)(lambda config: {})(times=3).config.times == 3
+    with pytest.raises(ConfigError, match='not both'):
+        generate_middleware(nothing, name='words', config=Settings, config_schema=Settings)
+
+
+def test_hooks_of_the_same_shape_are_checked_once_and_others_always() -> None:
+    async def right(params: Any, ctx: Any, next_fn: Any) -> Any: ...
+
+    async def short(params: Any) -> Any: ...
+
+    def plain(params: Any, ctx: Any, next_fn: Any) -> Any: ...
+
+    given = [right, right, short, right, plain]
+    factory = generate_middleware(lambda: {'model': given.pop(0)}, name='changes')
+    for _ in range(2):
+        assert factory()._hooks == {'wrap_model'}
+    with pytest.raises(ConfigError, match='must take'):
+        factory()
+    assert factory().wrap_model is right
+    with pytest.raises(ConfigError, match='async def'):
+        factory()
+
+
+def test_the_same_code_with_other_defaults_is_another_shape() -> None:
+    def made(defaults: Any) -> Any:
+        async def hook(params: Any, ctx: Any, next_fn: Any, more: Any = ()) -> Any: ...
+
+        hook.__defaults__ = defaults
+        return hook
+
+    given = [made(([],)), made(None)]
+    factory = generate_middleware(lambda: {'model': given.pop(0)}, name='changes')
+    factory()
+    with pytest.raises(ConfigError, match='must take'):
+        factory()
+
+
+def test_hooks_that_are_no_plain_functions_are_checked_each_time() -> None:
+    class Hook:
+        async def __call__(self, params: Any, ctx: Any, next_fn: Any) -> Any: ...
+
+    given: list[Any] = [Hook().__call__, functools.partial(model_hook), {'x': 1}]
+    factory = generate_middleware(lambda: {'model': given.pop(0)}, name='changes')
+    for _ in range(2):
+        factory()
+    with pytest.raises(ConfigError, match='a hook is a method'):
+        factory()

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from lamella import Lamella, LamellaError, ModelRef, Stack, wrap_language_model
+from lamella import Lamella, LamellaError
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
 from lamella.core.models import ConfiguredModel, FunctionModel, fold_stream, to_config
-from lamella.middleware import BaseMiddleware
 from lamella.testing import ScriptedModel
 from lamella.types import (
     ConfigError,
@@ -23,8 +22,7 @@ from lamella.types import (
     ToolRequest,
     ToolRequested,
 )
-from tests.engine.kit import CollectingSink, app, both, no_leaks, read
-from tests.engine.strategies import Louder, ModelOnly, StreamOnly
+from tests.engine.kit import app, both, no_leaks
 
 REQUEST = ModelRequest()
 
@@ -108,7 +106,7 @@ async def test_a_callable_object_is_a_model() -> None:
         assert (await both(lambda thing=thing: Lamella(model=thing), prompt='x')).text == 'parrot'
 
 
-# ── models with settings and layers ─────────────────────────────────────────────────────────────────────────────────
+# ── models with settings ────────── ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_configured_model_passes_everything_else_on() -> None:
@@ -118,99 +116,6 @@ async def test_a_configured_model_passes_everything_else_on() -> None:
     await model.generate(REQUEST, ctx())
     await parts_of(model)
     assert [request.config.seed for request in inner.requests] == [1, 1]
-
-
-def test_a_name_is_split_at_its_first_slash() -> None:
-    model = wrap_language_model(model='router/acme/one', middleware=[], model_id='two')
-    assert model.name == 'router/two'
-    assert wrap_language_model(model='alone', middleware=[]).name == 'alone'
-
-
-@pytest.mark.parametrize(
-    ('model_id', 'provider_id', 'name'),
-    [
-        (None, None, 'scripted/model'),
-        ('m', None, 'scripted/m'),
-        (None, 'p', 'p/model'),
-        ('m', 'p', 'p/m'),
-        ('m/n', 'p', 'p/m/n'),
-    ],
-)
-def test_a_wrapped_model_is_named_after_what_it_wraps_or_as_told(model_id, provider_id, name) -> None:
-    model = wrap_language_model(model=ScriptedModel(), middleware=[], model_id=model_id, provider_id=provider_id)
-    assert model.name == name
-
-
-async def test_layers_fixed_on_a_model_are_inside_those_of_the_call() -> None:
-    log = []
-
-    class Notes(BaseMiddleware):
-        def __init__(self, label):
-            super().__init__()
-            self.label = label
-
-        async def wrap_model(self, params, ctx, next_fn):
-            log.append(self.label)
-            return await next_fn(params, ctx)
-
-    inner = wrap_language_model(model=ScriptedModel(['x'], repeat=True), middleware=Notes('inner'))
-    model = wrap_language_model(model=inner, middleware=[Notes('1'), Stack([Notes('2')])])
-    await both(lambda: Lamella(model=model, use=[Notes('app')]), prompt='x', use=[Notes('call')])
-    assert log == ['app', 'call', '1', '2', 'inner'] * 2
-
-
-async def test_layers_fixed_on_a_model_change_its_answer_in_both_doors() -> None:
-    model = wrap_language_model(model=ScriptedModel(['quiet'], repeat=True), middleware=[Louder(), StreamOnly()])
-    response = await both(lambda: Lamella(model=model), prompt='x', use=[ModelOnly()])
-    assert (response.text, response.model) == ('QUIET!', 'scripted/model')
-
-
-async def test_a_wrapped_name_is_looked_up_in_the_app_that_calls() -> None:
-    model = wrap_language_model(model='a/b', middleware=[ModelOnly()])
-    first, second = Lamella(), Lamella()
-    first.registry.add_model('a/b', ScriptedModel(['one'], name='a/b'))
-    second.registry.add_model('a/b', ScriptedModel(['two'], name='a/b'))
-    assert (await first.generate(prompt='x', model=model)).text == 'one'
-    assert (await second.generate(prompt='x', model=model)).text == 'two'
-    with pytest.raises(LookupError, match='a/b'):
-        await Lamella().generate(prompt='x', model=model)
-
-
-@pytest.mark.parametrize('wrong', ['retry', [ModelOnly], None, [5]], ids=repr)
-def test_what_is_no_layer_cannot_be_fixed_on_a_model(wrong) -> None:
-    with pytest.raises(ConfigError):
-        wrap_language_model(model=ScriptedModel(), middleware=wrong)
-
-
-@pytest.mark.parametrize('wrong', [5, None, object()], ids=repr)
-def test_what_is_no_model_cannot_be_wrapped(wrong) -> None:
-    with pytest.raises(ConfigError, match='model'):
-        wrap_language_model(model=wrong, middleware=[])
-
-
-async def test_a_wrapped_reference_keeps_its_settings() -> None:
-    inner = ScriptedModel(['x'], name='a/b')
-    ai = Lamella()
-    ai.registry.add_model('a/b', inner)
-    model = wrap_language_model(model=ModelRef('a/b', config={'seed': 7}), middleware=[ModelOnly()])
-    await ai.generate(prompt='x', model=model)
-    assert inner.requests[0].config.seed == 7
-
-
-async def test_events_of_a_wrapped_model_are_told_once() -> None:
-    sink = CollectingSink()
-    model = wrap_language_model(model=ScriptedModel(['x'], repeat=True), middleware=[ModelOnly()])
-    ai = Lamella(model=model, sinks=[sink])
-    await ai.generate(prompt='x')
-    await read(ai, prompt='x')
-    assert sink.names.count('model.start') == sink.names.count('model.end') == 2
-
-
-async def test_a_failure_through_a_wrapped_model_is_one_attempt() -> None:
-    model = wrap_language_model(model=ScriptedModel([LamellaError('UNAVAILABLE', 'down')]), middleware=[ModelOnly()])
-    with pytest.raises(LamellaError) as caught:
-        await Lamella(model=model).generate(prompt='x')
-    assert len(caught.value.attempts) == 1
 
 
 # ── reading a stream to its end ─────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,6 @@ from lamella.core.shelf import StoreShelf
 from lamella.types import (
     ConfigError,
     ControlFlow,
-    Finished,
     Folder,
     LamellaError,
     ModelResponse,
@@ -98,15 +97,12 @@ async def whole(call: Coroutine[Any, Any, ModelResponse], ctx: Ctx) -> ModelResp
 
 async def streamed(parts: AsyncIterator[StreamPart], ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
     """One call part by part, with the commit rule of a run: what the reader has seen is never taken back in silence."""
-    folder, finished = Folder(), False
+    folder = Folder()
     try:
         async for part in parts:
-            _note(part, finished, ctx)
+            _note(part, ctx)
             folder.add(part)
-            finished = type(part) is Finished
             yield part
-        if not finished:
-            raise out_of_order('no Finished at its end')
     except StopRun as stop:
         for part in _last_words(_stopped(stop), folder.response(), ctx):
             yield part
@@ -119,10 +115,8 @@ async def streamed(parts: AsyncIterator[StreamPart], ctx: Ctx) -> AsyncGenerator
         await ctx.close_streams()
 
 
-def _note(part: StreamPart, finished: bool, ctx: Ctx) -> None:
+def _note(part: StreamPart, ctx: Ctx) -> None:
     kind = type(part)
-    if finished:
-        raise out_of_order(f'{kind.__name__} after Finished')
     if is_content(part):
         ctx.committed = True
     elif kind is Restarted:

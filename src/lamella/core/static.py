@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lamella.core.middleware import BaseMiddleware
+from lamella.core.order import check_order
 from lamella.core.stack import Stack
 from lamella.types import ConfigError
 
@@ -13,7 +14,8 @@ Layers = BaseMiddleware[Any] | Stack | Iterable[BaseMiddleware[Any] | Stack]
 
 
 def fixed_stack(middleware: Any, hooks: Iterable[str], what: str) -> Stack:
-    """One layer or several as a stack. Raises ConfigError for a layer that has hooks, but none that would ever be called."""
+    """One layer or several as a stack. Raises ConfigError for an order that cannot work, and for a layer that has hooks, but
+    none that would ever be called."""
     given = (middleware,) if isinstance(middleware, (BaseMiddleware, Stack)) else middleware
     stack = Stack(given, field='middleware')
     wanted = frozenset(hooks)
@@ -22,6 +24,7 @@ def fixed_stack(middleware: Any, hooks: Iterable[str], what: str) -> Stack:
             f'middleware: {", ".join(map(repr, idle))} would never act: fixed on a model, layers are around {what} '
             f'({", ".join(sorted(wanted))}) and nothing else. Give it to Lamella(use=[…]) or to the call'
         )
+    check_order(stack.layers, whole=False)
     return stack
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedders import WrappedEmbeddingModel
 from lamella.core.embedding import EmbeddingModel
@@ -80,14 +81,12 @@ class WrappedModel(Model):
 
     async def generate(self, request: ModelRequest, ctx: Ctx | None = None) -> ModelResponse:
         if ctx is None:
-            ctx = self._outside(None, is_streaming=False)
-            return await whole(self.stack.model(self._params(request, ctx), ctx), ctx)
+            return await self._answered(request, None)
         return await self.stack.model(self._params(request, ctx), ctx)
 
     def stream(self, request: ModelRequest, ctx: Ctx | None = None) -> AsyncIterator[StreamPart]:
         if ctx is None:
-            ctx = self._outside(None, is_streaming=True)
-            return streamed(self.stack.stream(self._params(request, ctx), ctx), ctx)
+            return self._streamed(request, None)
         return self.stack.stream(self._params(request, ctx), ctx)
 
     async def ask(
@@ -103,9 +102,7 @@ class WrappedModel(Model):
 
         Tools, turns and structured output are a run's: `Lamella().generate(model=…)`.
         """
-        ctx = self._outside(context, is_streaming=False)
-        params = self._params(_request(prompt, system, config, provider_options), ctx)
-        return await whole(self.stack.model(params, ctx), ctx)
+        return await self._answered(_request(prompt, system, config, provider_options), context)
 
     def ask_stream(
         self,
@@ -117,14 +114,20 @@ class WrappedModel(Model):
         context: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[StreamPart, None]:
         """`ask`, part by part."""
-        ctx = self._outside(context, is_streaming=True)
-        params = self._params(_request(prompt, system, config, provider_options), ctx)
-        return streamed(self.stack.stream(params, ctx), ctx)
+        return self._streamed(_request(prompt, system, config, provider_options), context)
 
-    def _outside(self, context: Mapping[str, Any] | None, *, is_streaming: bool) -> Ctx:
+    async def _answered(self, request: ModelRequest, context: Mapping[str, Any] | None) -> ModelResponse:
+        ctx = outside_context(self._own_home(), context=context)
+        return await whole(call_model(ModelHookParams(request, self), ctx), ctx)
+
+    def _streamed(self, request: ModelRequest, context: Mapping[str, Any] | None) -> AsyncGenerator[StreamPart, None]:
+        ctx = outside_context(self._own_home(), context=context, is_streaming=True)
+        return streamed(stream_model(ModelHookParams(request, self), ctx), ctx)
+
+    def _own_home(self) -> Outside:
         if self._home is None:
             self._home = Outside()
-        return outside_context(self._home, context=context, is_streaming=is_streaming)
+        return self._home
 
     async def aclose(self) -> None:
         """Close the model that was wrapped, and what its layers opened outside of any app."""
@@ -136,6 +139,9 @@ class WrappedModel(Model):
 
 def _request(prompt: Prompt, system: str | None, config: Any, options: Any) -> ModelRequest:
     messages = (Message.user(prompt),) if isinstance(prompt, str) else to_messages(prompt)
+    given: object = system
+    if given is not None and not isinstance(given, str):
+        raise ConfigError(f'system is a {type(given).__name__}: give a string')
     if system is not None:
         messages = (Message.system(system), *messages)
     return ModelRequest(messages, to_config(config), provider_options=options or {})
