@@ -15,6 +15,7 @@ from benchmarks.subjects import PIECES, PassModel, PassStream, PassTool, app
 from lamella import Lamella
 from lamella.middleware import (
     AddToolInputExamples,
+    ConcurrencyLimit,
     ConsoleLogger,
     DefaultInstructions,
     DefaultSettings,
@@ -33,6 +34,8 @@ Layers = dict[str, Callable[[], Any]]
 # Layers around model calls: measured on a whole call and on a stream. One line each, in order.
 LAYERS: Layers = {
     'AddToolInputExamples': lambda: AddToolInputExamples(),
+    'ConcurrencyLimit': lambda: ConcurrencyLimit(max_concurrent=10),
+    'ConcurrencyLimit(gradient)': lambda: ConcurrencyLimit(max_concurrent=10, adaptive='gradient'),
     'ConsoleLogger': lambda: ConsoleLogger(stream=io.StringIO()),
     'DefaultInstructions': lambda: DefaultInstructions(text='Be brief.'),
     'DefaultSettings': lambda: DefaultSettings(config={'temperature': 0.0}),

@@ -9,6 +9,7 @@ from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookPa
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.middleware.cost.cost_tracking import CostTracking
+from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
@@ -25,6 +26,7 @@ from lamella.middleware.trace.console_logger import ConsoleLogger
 __all__ = [
     'AddToolInputExamples',
     'BaseMiddleware',
+    'ConcurrencyLimit',
     'ConsoleLogger',
     'CostTracking',
     'DefaultInstructions',
