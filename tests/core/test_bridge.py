@@ -11,6 +11,7 @@ from lamella import Lamella
 from lamella.core.bridge import bridge, can_end, collector, held
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import ModelHookParams
+from lamella.core.standin import StandIn
 from lamella.testing import ScriptedModel
 from lamella.types import (
     Finished,
@@ -130,16 +131,18 @@ async def test_an_error_of_the_chain_reaches_the_reader() -> None:
             await read(chain)
 
 
-async def test_the_chain_runs_in_the_readers_own_task_and_context() -> None:
+async def test_the_chain_runs_in_the_readers_own_context_with_a_stand_in_for_its_task() -> None:
     inner, variable, seen = collector(source()), contextvars.ContextVar('v', default='none'), []
 
     async def chain(params: Any, ctx: Any) -> Any:
-        seen.append((asyncio.current_task(), variable.get()))
-        return await inner(params, ctx)
+        seen.append((type(asyncio.current_task()), variable.get()))
+        response = await inner(params, ctx)
+        seen.append((type(asyncio.current_task()), variable.get()))
+        return response
 
     variable.set('mine')
     await read(chain)
-    assert seen == [(asyncio.current_task(), 'mine')]
+    assert seen == [(StandIn, 'mine')] * 2
 
 
 async def test_nothing_runs_between_two_pulls() -> None:

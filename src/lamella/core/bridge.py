@@ -3,7 +3,8 @@
 A hook such as `wrap_model` is a coroutine that awaits `next_fn`. Here that `next_fn` reads the inner stream, and *yields each
 part up through the awaiting coroutines* to `bridge`, an async generator that steps the coroutine by hand: a part goes to
 the reader, anything else (a future of the event loop) is waited for. The reader's pull is the coroutine's step, so nothing
-runs ahead and cancellation, timeouts and context variables are the reader's own.
+runs ahead, cancellation and context variables are the reader's own, and a timeout of a layer cuts that layer alone
+(`core/standin.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Channel, ModelHookParams
+from lamella.core.standin import StandIn
 from lamella.types import (
     STREAM_PARTS,
     Finished,
@@ -49,6 +51,9 @@ def pump(
     Items are handed on only while the bridge itself steps: a layer that calls from a task of its own gets the answer whole.
     """
     read = items.__anext__
+    told = channel is not None and channel.stepping
+    if told:
+        yield _WITHIN
     try:
         while True:
             try:
@@ -57,38 +62,40 @@ def pump(
                 return
             if take(item) and channel is not None and channel.stepping:
                 yield item
+    except GeneratorExit:
+        told = False
+        raise
     finally:
         yield from items.aclose()
+        if told:
+            yield _AROUND
 
 
-class _Wait:
-    """Awaits what a stepped coroutine asked the event loop for."""
-
-    __slots__ = ('signal',)
-
-    def __init__(self, signal: Any) -> None:
-        self.signal = signal
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield self.signal)
-
-
+# What a pump tells its bridge: the steps that follow run the stream within, or the layers around it.
+_WITHIN, _AROUND = object(), object()
 Closing = Callable[[Any, Channel], Iterator[Any]]
 
 
 async def step_through(
     chain: Callable[[Any, Ctx], Coroutine[Any, Any, Any]], params: Any, ctx: Ctx, channel: Channel, closing: Closing
 ) -> AsyncGenerator[Any, None]:
-    """The parts that a chain of coroutines hands on, then what `closing` makes of its result."""
-    coroutine = chain(params, ctx)
+    """The parts that a chain of coroutines hands on, then what `closing` makes of its result.
+
+    A stand-in is the current task for the code of layers, which may hold a timeout while parts go to the reader, and not for
+    the stream within, which may not: that would cost every part as much as the rest of its way.
+    """
+    coroutine, stand_in = chain(params, ctx), StandIn()
     resume: Callable[[Any], Any] = coroutine.send
     value: Any = None
     result: Any = None
+    within = False
     try:
         while True:
+            if stand_in.is_due:
+                resume, value = coroutine.throw, stand_in.due()
             channel.stepping = True
             try:
-                signal = resume(value)
+                signal = resume(value) if within else stand_in.step(resume, value)
             except StopIteration as stop:
                 result = stop.value
                 break
@@ -97,18 +104,20 @@ async def step_through(
             resume, value = coroutine.send, None
             if type(signal) in STREAM_PARTS:
                 yield signal
-                continue
-            try:
-                await _Wait(signal)
-            except BaseException as error:
-                resume, value = coroutine.throw, error
+            elif signal is _WITHIN or signal is _AROUND:
+                within = signal is _WITHIN
+            else:
+                try:
+                    await stand_in.wait(signal)
+                except BaseException as error:
+                    resume, value = coroutine.throw, error
         for item in closing(result, channel):
             yield item
     finally:
-        await _cancel(coroutine)
+        await _cancel(coroutine, stand_in)
 
 
-async def _cancel(coroutine: Coroutine[Any, Any, Any]) -> None:
+async def _cancel(coroutine: Coroutine[Any, Any, Any], stand_in: StandIn) -> None:
     """Let an unfinished coroutine clean up: for it, a reader who left is a cancellation."""
     if coroutine.cr_frame is None:  # type: ignore[attr-defined]
         return
@@ -116,17 +125,17 @@ async def _cancel(coroutine: Coroutine[Any, Any, Any]) -> None:
     value: Any = asyncio.CancelledError('the reader left the stream')
     while True:
         try:
-            signal = resume(value)
+            signal = stand_in.step(resume, value)
         except (StopIteration, asyncio.CancelledError):
             return
         resume, value = coroutine.send, None
         if type(signal) in STREAM_PARTS:
             resume, value = coroutine.throw, asyncio.CancelledError('the reader left the stream')
-            continue
-        try:
-            await _Wait(signal)
-        except BaseException as error:
-            resume, value = coroutine.throw, error
+        elif signal is not _WITHIN and signal is not _AROUND:
+            try:
+                await stand_in.wait(signal)
+            except BaseException as error:
+                resume, value = coroutine.throw, error
 
 
 def collector(
