@@ -8,7 +8,7 @@ import pytest
 from lamella import Lamella, LamellaError
 from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
 from lamella.types import (
     Finished,
@@ -65,10 +65,10 @@ async def test_an_attempt_that_fails_at_once_leaves_no_trace() -> None:
 async def test_a_call_after_the_first_text_is_refused_unless_it_goes_on() -> None:
     context = ctx()
     context.committed = True
-    with pytest.raises(LamellaError, match='continues=True') as caught:
+    with pytest.raises(LamellaError, match=r'continues=Continuing\(\)') as caught:
         await parts('x', context=context)
     assert caught.value.status == 'FAILED_PRECONDITION'
-    assert [type(part) for part in await parts('x', context=context, continues=True)] == [
+    assert [type(part) for part in await parts('x', context=context, continues=Continuing())] == [
         ResponseStarted,
         TextDelta,
         Finished,

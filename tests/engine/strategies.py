@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lamella import Interrupt, LamellaError, StopRun, ToolError
-from lamella.middleware import BaseMiddleware
+from lamella.middleware import BaseMiddleware, Continuing
 from lamella.types import (
     File,
     Finished,
@@ -435,7 +435,7 @@ class Prefixed(BaseMiddleware):
         opening = ResponseStarted('prefix/model', 'id-0'), TextDelta('Well, ', self.block)
         for part in opening:
             yield part
-        async for part in next_fn(params.replace(continues=True), ctx):
+        async for part in next_fn(params.replace(continues=Continuing()), ctx):
             if type(part) is not ResponseStarted:
                 yield part
             if type(part) is Restarted:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from lamella import Lamella, LamellaError, StopRun, wrap_language_model
-from lamella.middleware import BaseMiddleware
+from lamella.middleware import BaseMiddleware, Continuing
 from lamella.testing import FakeClock, ScriptedModel
 from lamella.types import (
     ConfigError,
@@ -621,20 +621,67 @@ async def test_a_layer_that_forgets_to_hand_on_the_stream_is_one_clear_error() -
             await door(prompt='hi', use=[Silent()])
 
 
-async def test_going_on_from_a_partial_text_is_allowed_when_it_is_said() -> None:
-    class GoesOn(BaseMiddleware):
-        async def wrap_stream(self, params, ctx, next_fn):
-            try:
-                async for part in next_fn(params, ctx):
-                    yield part
-            except LamellaError:
-                async for part in next_fn(params.replace(continues=True), ctx):
-                    if type(part) is not ResponseStarted:
-                        yield part
+class GoesOn(BaseMiddleware):
+    """Goes on from the text of an answer that broke off."""
 
-    ai = app([TextDelta('Hel'), LamellaError('UNAVAILABLE', 'down')], [TextDelta('lo')])
+    async def wrap_stream(self, params, ctx, next_fn):
+        try:
+            async for part in next_fn(params, ctx):
+                yield part
+        except LamellaError:
+            async for part in next_fn(params.replace(continues=Continuing()), ctx):
+                if type(part) is not ResponseStarted:
+                    yield part
+
+
+class Twice(BaseMiddleware):
+    """Asks again when a call fails, with what it was given."""
+
+    async def wrap_stream(self, params, ctx, next_fn):
+        try:
+            async for part in next_fn(params, ctx):
+                yield part
+        except LamellaError:
+            async for part in next_fn(params, ctx):
+                yield part
+
+
+def breaks(text=None):
+    return [*([TextDelta(text)] if text else []), LamellaError('UNAVAILABLE', 'down')]
+
+
+async def test_going_on_from_a_partial_text_is_allowed_when_it_is_said() -> None:
+    ai = app(breaks('Hel'), [TextDelta('lo')])
     parts = await read(ai, prompt='hi', use=[GoesOn()])
     assert shown(parts) == fold(parts).text == 'Hello'
+
+
+async def test_the_leave_to_go_on_is_for_one_answer_and_not_for_all_that_layers_inside_try() -> None:
+    ai, seen = app(breaks('Hel'), breaks('lo'), [TextDelta('lo, once more')]), []
+
+    async def read_on():
+        async for part in ai.generate_stream(prompt='hi', use=[GoesOn(), Twice()]):
+            seen.append(part)
+
+    with pytest.raises(LamellaError, match='after text had reached the reader') as caught:
+        await read_on()
+    assert (caught.value.status, len(scripted(ai).requests), shown(seen)) == ('UNAVAILABLE', 2, 'Hello')
+
+
+async def test_a_leave_of_which_nothing_came_is_still_there() -> None:
+    ai = app(breaks('Hel'), breaks(), [TextDelta('lo')])
+    assert shown(await read(ai, prompt='hi', use=[GoesOn(), Twice()])) == 'Hello'
+
+
+async def test_a_leave_that_is_none_is_said_clearly() -> None:
+    class Old(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            yield TextDelta('x')
+            async for part in next_fn(params.replace(continues=True), ctx):
+                yield part
+
+    with pytest.raises(LamellaError, match=r'continues=True: give Continuing\(\)'):
+        await read(app('x'), prompt='hi', use=[Old()])
 
 
 async def test_committed_tells_a_layer_whether_the_reader_has_seen_content() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.metering import metered, metered_end, metered_failure, metered_leaving
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.core.timeouts import watched
 from lamella.core.wording import ask_in_words
 from lamella.types import (
@@ -74,7 +74,7 @@ async def stream_model(
     for transform in transforms:
         params = params_of(await transform(params, ctx))
     model, started = params.model, ctx.clock.now()
-    if ctx.committed and not params.continues:
+    if ctx.committed and not may_go_on(params, ctx):
         raise _already_said(model.name, ctx)
     if not model.layered:
         ctx.sent += 1
@@ -99,8 +99,10 @@ async def stream_model(
                 yield opening if opening.metadata is None else opening.replace(metadata=None)
                 begun = True
             if not spoken and is_content(part):
-                if ctx.committed and not params.continues:
+                if ctx.committed and not may_go_on(params, ctx):
                     raise _already_said(model.name, ctx)  # another call of this turn has the reader's ear
+                if params.continues is not None:
+                    params.continues.use(ctx.restarts)
                 spoken = True
             if kind is ToolRequested and part.tool_request.ref is None:
                 part = part.replace(tool_request=with_ref(part.tool_request, ctx))
@@ -128,6 +130,14 @@ async def stream_model(
         await close(parts)
         if parts is not source:
             await close(source)
+
+
+def may_go_on(params: ModelHookParams, ctx: Ctx) -> bool:
+    """Whether this call, made after text has reached the reader, has the leave to add to it."""
+    leave = params.continues
+    if leave is not None and type(leave) is not Continuing:
+        raise LamellaError('FAILED_PRECONDITION', f'continues={leave!r}: give Continuing(), the leave for one answer')
+    return leave is not None and leave.is_left(ctx.restarts)
 
 
 def _ending(finished: Finished, start: ResponseStarted, model: str) -> Finished:
@@ -191,7 +201,7 @@ def _already_said(model: str, ctx: Ctx) -> LamellaError:
     error = LamellaError(
         failed.status if failed is not None else 'FAILED_PRECONDITION',
         f'{model} was called after text had reached the reader{why}. Restart visibly with a Restarted part, hold the stream '
-        "back with commit='finish', or go on from that text with params.replace(continues=True)",
+        "back with commit='finish', or go on from that text with params.replace(continues=Continuing())",
     )
     error.__cause__ = failed
     return error

@@ -43,8 +43,9 @@ class GenerateMiddlewareContext:
 
     `context` holds the caller's per-call values (tenant, user, trace id). `deadline` is a reading of `clock.now()` or
     `None`. `is_streaming` says whether somebody reads parts as they arrive; `committed`, whether content of the current
-    model call has already reached that reader, so that nothing may silently start over. `sent` counts the requests of this run
-    that were handed to a model: a layer whose call failed while it stood still knows that nothing was sent.
+    model call has already reached that reader, so that nothing may silently start over; `restarts`, how often that reader was
+    told that what came is void. `sent` counts the requests of this run that were handed to a model: a layer whose call failed
+    while it stood still knows that nothing was sent.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class GenerateMiddlewareContext:
         'deadline',
         'is_streaming',
         'random',
+        'restarts',
         'run',
         'sent',
         'sinks',
@@ -87,6 +89,7 @@ class GenerateMiddlewareContext:
         self.timeouts = timeouts
         self.committed = False
         self.sent = 0
+        self.restarts = 0
         self.run: Any = None  # the engine's own state of this run
         self.attempts: list[Attempt] = []
         self._last_error: LamellaError | None = None

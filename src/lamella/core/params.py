@@ -37,17 +37,37 @@ class Channel:
         self.seen: ModelResponse | None = None
 
 
+class Continuing:
+    """Leave for one answer to go on from text that has already reached the reader, and that is in the request.
+
+    Used up by the first content that comes of it: whoever then wants to go on again asks with a new one. A `Restarted` that
+    reaches the reader makes it new.
+    """
+
+    __slots__ = ('_used_after',)
+
+    def __init__(self) -> None:
+        self._used_after: int | None = None
+
+    def is_left(self, restarts: int) -> bool:
+        """Whether nothing has come of it since the reader's last restart."""
+        return self._used_after != restarts
+
+    def use(self, restarts: int) -> None:
+        self._used_after = restarts
+
+
 class ModelHookParams(Data, frozen=True):
     """One model call. Hand on `params.replace(model=other)` to ask another model.
 
-    `attempt` counts from 1. `continues` says that the call goes on from text that has already reached the reader (the text
-    is in the request): without it, a call after the first text is refused. `account` says who prices and counts it.
+    `attempt` counts from 1. `continues` is the leave to go on from text that has already reached the reader: without it, a
+    call after the first text is refused. `account` says who prices and counts it.
     """
 
     request: ModelRequest
     model: Model
     attempt: int = 1
-    continues: bool = False
+    continues: Continuing | None = None
     channel: Channel | None = None
     account: Account | None = None
 

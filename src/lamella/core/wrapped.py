@@ -12,7 +12,7 @@ from lamella.core.embedding import EmbeddingModel
 from lamella.core.model import Model, ModelInfo
 from lamella.core.models import FunctionModel, ModelRef, to_config
 from lamella.core.outside import Outside, outside_context, streamed, whole
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.core.plugin import Plugin
 from lamella.core.stack import Stack
 from lamella.core.static import Layers, fixed_stack, named_after
@@ -77,7 +77,7 @@ class WrappedModel(Model):
 
     def _params(self, request: ModelRequest, ctx: Ctx) -> ModelHookParams:
         model = self.given if isinstance(self.given, Model) else ctx.ai.resolve_model(self.given)
-        return ModelHookParams(request, model, continues=ctx.committed)
+        return ModelHookParams(request, model, continues=Continuing() if ctx.committed else None)
 
     async def generate(self, request: ModelRequest, ctx: Ctx | None = None) -> ModelResponse:
         if ctx is None:

@@ -79,6 +79,7 @@ def note(part: StreamPart, run: Run, ctx: Ctx) -> None:
         ctx.committed = run.shown = True
     elif kind is Restarted:
         ctx.committed = False
+        ctx.restarts += 1
     elif kind is ResponseStarted:
         if ctx.committed:
             raise _second_start(ctx)

@@ -4,8 +4,16 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedders import wrap_embedding_model
 from lamella.core.functional import generate_middleware
 from lamella.core.middleware import BaseMiddleware
+from lamella.core.models import wrap_language_model
 from lamella.core.order import Order, OrderWarning
-from lamella.core.params import EmbedHookParams, GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
+from lamella.core.params import (
+    Continuing,
+    EmbedHookParams,
+    GenerateHookParams,
+    ModelHookParams,
+    RunHookParams,
+    ToolHookParams,
+)
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.middleware.cost.cost_tracking import CostTracking
@@ -28,6 +36,7 @@ __all__ = [
     'BaseMiddleware',
     'ConcurrencyLimit',
     'ConsoleLogger',
+    'Continuing',
     'CostTracking',
     'DefaultInstructions',
     'DefaultSettings',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.middleware._relay import Relay, paid_for
 from lamella.types import (
     Finished,
@@ -116,7 +116,7 @@ class Continuation(Relay):
         if not self.shown:
             return params
         messages = with_prefix(params.request.messages, self._text.rstrip())
-        return params.replace(request=params.request.replace(messages=messages), continues=True)
+        return params.replace(request=params.request.replace(messages=messages), continues=Continuing())
 
     def give_up(self, error: LamellaError) -> None:
         """Let the error say all that had arrived, and not only what its own attempt brought."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.types import (
     JSON,
     Finished,
@@ -96,8 +96,8 @@ class Relay:
         return (Restarted(reason, model),)
 
     def ask(self, params: ModelHookParams) -> ModelHookParams:
-        """What the next attempt is asked."""
-        return params
+        """What the next attempt is asked. What the last one said is void or was never seen, so that its leave is not used up."""
+        return params if params.continues is None else params.replace(continues=Continuing())
 
 
 def paid_for(error: LamellaError) -> Usage | None:

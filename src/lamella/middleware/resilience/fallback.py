@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from lamella.core.calls import close
+from lamella.core.calls import close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext, Resolver
 from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
 from lamella.core.model import Model
@@ -158,7 +158,7 @@ class Fallback(BaseMiddleware[FallbackConfig]):
                 self._cooling.warm(line.model.name)
                 return
             except LamellaError as error:
-                stuck = relay.stuck or (ctx.committed and not relay.shown and not params.continues)
+                stuck = relay.stuck or (ctx.committed and not relay.shown and not may_go_on(params, ctx))
                 if not self._switches(line, error, ctx, stuck):
                     relay.give_up(error)
                     raise
@@ -173,7 +173,7 @@ class Fallback(BaseMiddleware[FallbackConfig]):
         models = self._resolved.get(ctx.ai)
         if models is None:
             models = self._resolved[ctx.ai] = tuple([ctx.ai.resolve_model(model) for model in self.config.models])
-        if params.continues:
+        if params.continues is not None:
             return _Line(params, (), ())
         if not self._cooling.until:
             return _Line(params, (params.model, *models), range(len(models) + 1))

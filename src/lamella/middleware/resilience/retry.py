@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, Field
 
-from lamella.core.calls import close
+from lamella.core.calls import close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
 from lamella.core.params import ModelHookParams
@@ -123,7 +123,7 @@ class Retry(BaseMiddleware[RetryConfig]):
                     yield ready
                 return
             except LamellaError as error:
-                stuck = relay.stuck or (ctx.committed and not relay.shown and not params.continues)
+                stuck = relay.stuck or (ctx.committed and not relay.shown and not may_go_on(params, ctx))
                 wait_s, reason = self._plan(error, retries, ctx, stuck), f'retry after {error.status}'
                 if wait_s is None:
                     relay.give_up(error)
