@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lamella import Lamella, LamellaError, StopRun
+from lamella import Interrupt, Lamella, LamellaError, StopRun, ToolError
 from lamella.middleware import BaseMiddleware
 from lamella.testing import FakeClock, ScriptedModel
 from lamella.types import (
@@ -16,8 +16,10 @@ from lamella.types import (
     ModelResponse,
     Rejected,
     TextDelta,
+    TextPart,
     ToolRequest,
     ToolRequested,
+    ToolRequestPart,
     Usage,
 )
 from tests.engine.kit import app, both, no_leaks, read, scripted
@@ -477,3 +479,60 @@ async def test_a_finished_run_is_freed_without_the_garbage_collector() -> None:
         assert Big.alive <= 1
     finally:
         gc.enable()
+
+
+class Grouped(BaseMiddleware):
+    """Does its work in a task group, at every hook."""
+
+    async def run(self, params, ctx, next_fn):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(next_fn(params, ctx))
+        return task.result()
+
+    wrap_run = wrap_generate = wrap_model = wrap_tool = run
+
+
+async def test_a_stop_an_interrupt_and_an_error_come_out_of_a_layer_s_task_group() -> None:
+    def stops():
+        raise StopRun('loop', 'enough')
+
+    def asks():
+        raise Interrupt('sure?')
+
+    def fails():
+        raise ToolError('no such row')
+
+    def breaks():
+        raise LamellaError('UNAVAILABLE', 'the database is away')
+
+    def calls(name):
+        return ToolRequest(name, {}, 'r-1')
+
+    tools = [stops, asks, fails, breaks]
+    stopped = await both(lambda: app(calls('stops')), prompt='hi', tools=tools, use=[Grouped()])
+    assert (stopped.stop_reason, stopped.stop_message) == ('loop', 'enough')
+    waiting = await both(lambda: app(calls('asks')), prompt='hi', tools=tools, use=[Grouped(), Grouped()])
+    assert [part.tool_request.name for part in waiting.interrupts] == ['asks']
+    told = await both(lambda: app(calls('fails'), 'I see'), prompt='hi', tools=tools, use=[Grouped()])
+    assert told.turns[0].tool_responses[0].tool_response.output == 'no such row'
+    for door in (app(calls('breaks')).generate, lambda **options: read(app(calls('breaks')), **options)):
+        with pytest.raises(LamellaError, match='the database is away'):
+            await door(prompt='hi', tools=tools, use=[Grouped()])
+    for door in (app(LamellaError('ABORTED', 'x')).generate, lambda **o: read(app(LamellaError('ABORTED', 'x')), **o)):
+        with pytest.raises(LamellaError, match='ABORTED: x') as caught:
+            await door(prompt='hi', use=[Grouped()])
+        assert len(caught.value.attempts) == 1
+
+
+async def test_a_run_that_is_stopped_by_a_tool_has_the_usage_of_the_answer_that_asked_for_it() -> None:
+    def stops():
+        raise StopRun('loop', 'enough')
+
+    asks = ModelResponse(
+        message=Message('assistant', (TextPart('again'), ToolRequestPart(ToolRequest('stops', {}, 'r-1')))),
+        finish_reason='tool_calls',
+        usage=Usage(1, 2, 3),
+    )
+    response = await both(lambda: app(asks), prompt='hi', tools=[stops])
+    assert (response.stop_reason, response.usage, response.text) == ('loop', Usage(1, 2, 3), 'again')
+    assert [message.role for message in response.messages] == ['user']

@@ -23,6 +23,7 @@ from lamella.types import (
     ToolError,
     UnknownNameError,
     did_you_mean,
+    ungrouped,
 )
 
 ERRORS: list[LamellaError] = [
@@ -168,3 +169,27 @@ def test_details_and_attempts_are_the_errors_own() -> None:
     attempts.clear()
     assert error.details == {'a': 1}
     assert len(error.attempts) == 1
+
+
+STOP, WAIT, DOWN = StopRun('loop'), Interrupt('sure?'), LamellaError('UNAVAILABLE', 'down')
+
+
+@pytest.mark.parametrize(
+    ('inside', 'wanted'),
+    [([STOP], STOP), ([WAIT], WAIT), ([WAIT, STOP], STOP), ([DOWN], DOWN), ([STOP, WAIT, DOWN], DOWN)],
+    ids=repr,
+)
+def test_what_a_task_group_wrapped_comes_out_of_it(inside: list[BaseException], wanted: BaseException) -> None:
+    assert ungrouped(BaseExceptionGroup('tasks', inside)) is wanted
+    assert ungrouped(BaseExceptionGroup('outer', [BaseExceptionGroup('tasks', inside)])) is wanted
+
+
+def test_failures_that_are_several_or_foreign_stay_in_their_group_without_the_signals() -> None:
+    for failures in ([ValueError('a')], [DOWN, LamellaError('INTERNAL', 'too')]):
+        left = ungrouped(BaseExceptionGroup('tasks', [STOP, *failures, WAIT]))
+        assert isinstance(left, ExceptionGroup)
+        assert list(left.exceptions) == failures
+
+
+def test_what_is_no_group_is_what_it_is() -> None:
+    assert ungrouped(STOP) is STOP

@@ -30,6 +30,7 @@ from lamella.types import (
     ToolResponsePart,
     Usage,
     add_usage,
+    ungrouped,
 )
 
 Ctx = GenerateMiddlewareContext
@@ -191,8 +192,16 @@ async def run_whole(params: RunHookParams, ctx: Ctx) -> GenerateResponse:
             stop = run.close_turn(response, ctx)
             if stop is not None:
                 return run.finish(stop)
-    except StopRun as stop:
-        return run.stopped(stop)
+    except (StopRun, BaseExceptionGroup) as raised:
+        return run.stopped(stop_of(raised))
+
+
+def stop_of(raised: BaseException) -> StopRun:
+    """The end that was asked for, also out of a layer's task group. Raises what is none."""
+    found = ungrouped(raised)
+    if isinstance(found, StopRun):
+        return found
+    raise found
 
 
 def begin(run: Run, params: RunHookParams) -> None:
@@ -218,7 +227,14 @@ async def with_tools(response: ModelResponse, ctx: Ctx) -> ModelResponse:
     if response.finish_reason in ('length', 'blocked') or not ctx.run.runs_tools:
         return response
     requests = response.message.tool_requests
-    return sorted_answers(response, await answer_requests([(part, None) for part in requests], ctx))
+    try:
+        answers = await answer_requests([(part, None) for part in requests], ctx)
+    except StopRun:
+        ctx.run.turns.append(
+            response
+        )  # it was paid for; the conversation goes without it, since its requests have no answers
+        raise
+    return sorted_answers(response, answers)
 
 
 def sorted_answers(response: ModelResponse, answers: Sequence[Answered]) -> ModelResponse:

@@ -11,7 +11,7 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.timeouts import Cutoff
 from lamella.engine.run import Run, run_whole
 from lamella.engine.stream import GenerateStream, around, last_part, note, run_parts, stopped
-from lamella.types import ControlFlow, GenerateResponse, LamellaError, StopRun, StreamPart, TextDelta
+from lamella.types import ControlFlow, GenerateResponse, LamellaError, StopRun, StreamPart, TextDelta, ungrouped
 
 Ctx = GenerateMiddlewareContext
 
@@ -29,11 +29,12 @@ async def whole_run(run: Run, ctx: Ctx) -> GenerateResponse:
         ctx.emit('run.start', model=run.model.name, streaming=False)
     try:
         response = _run_response(await call(run.params, ctx), run)
-    except StopRun as stop:
-        response = run.stopped(stop)
     except BaseException as error:
-        failed = _failed(error, ctx)
-        raise failed from (error.__cause__ if failed is error else error)
+        raised = ungrouped(error)
+        if not isinstance(raised, StopRun):
+            failed = _failed(raised, ctx)
+            raise failed from (raised.__cause__ if failed is raised else raised)
+        response = run.stopped(raised)
     if ctx.sinks:
         _tell_end(response, ctx)
     return response
@@ -56,17 +57,18 @@ async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGener
             if kind is not TextDelta or not ctx.committed:
                 note(item, run, ctx)
             yield item
-    except StopRun as stop:
-        for item in stopped(stop, run, ctx):
-            yield _last(_run_response(item.response, run), run, ctx, stream) if type(item) is Ended else item
     except GeneratorExit:
         if ctx.sinks and not stream.is_settled:
             ctx.emit('run.error', error=asyncio.CancelledError('the reader left the stream'))
         raise
     except BaseException as error:
-        failed = _failed(error, ctx)
-        stream.end(failed)
-        raise failed from (error.__cause__ if failed is error else error)
+        raised = ungrouped(error)
+        if not isinstance(raised, StopRun):
+            failed = _failed(raised, ctx)
+            stream.end(failed)
+            raise failed from (raised.__cause__ if failed is raised else raised)
+        for item in stopped(raised, run, ctx):
+            yield _last(_run_response(item.response, run), run, ctx, stream) if type(item) is Ended else item
     finally:
         await items.aclose()
         stream.end()

@@ -13,7 +13,7 @@ from lamella.core.bridge import Ended, answer_of, can_end, out_of_order, pump, s
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Channel, GenerateHookParams, ModelHookParams, RunHookParams
 from lamella.core.stack import Stack
-from lamella.engine.run import Run, begin, new_answers, resume, with_tools
+from lamella.engine.run import Run, begin, new_answers, resume, stop_of, with_tools
 from lamella.types import (
     ConfigError,
     Finished,
@@ -132,8 +132,8 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
                 return
             yield finished_of(response)
             ctx.committed = False
-    except StopRun as stop_run:
-        for item in stopped(stop_run, run, ctx):
+    except (StopRun, BaseExceptionGroup) as raised:
+        for item in stopped(stop_of(raised), run, ctx):
             yield item
 
 

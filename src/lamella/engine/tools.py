@@ -18,6 +18,7 @@ from lamella.types import (
     ToolResponse,
     ToolResponsePart,
     did_you_mean,
+    ungrouped,
 )
 
 Ctx = GenerateMiddlewareContext
@@ -100,7 +101,10 @@ async def _run(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) -> To
         raise ToolError(f'invalid input for {tool.name}: not a JSON object but the text {request.input[:200]!r}')
     if approval is None and part.metadata is not None:
         part = part.replace(metadata=_claimless(part.metadata))
-    response = await run.call_tool(ToolHookParams(part, tool, approval), ctx)
+    try:
+        response = await run.call_tool(ToolHookParams(part, tool, approval), ctx)
+    except BaseExceptionGroup as group:  # a layer's task group
+        raise ungrouped(group) from None
     if type(response) is not ToolResponse:
         raise LamellaError(
             'FAILED_PRECONDITION',

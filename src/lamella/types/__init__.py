@@ -17,6 +17,7 @@ from lamella.types.errors import (
     ToolError,
     UnknownNameError,
     did_you_mean,
+    ungrouped,
 )
 from lamella.types.fold import Folder, finished_of, fold, unfold, unfold_content
 from lamella.types.messages import ROLES, Message, MessageLike, Role, to_message, to_messages, to_parts
@@ -120,4 +121,5 @@ __all__ = [
     'to_parts',
     'unfold',
     'unfold_content',
+    'ungrouped',
 ]

@@ -15,7 +15,7 @@ BaseException
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -161,6 +161,29 @@ class StopRun(ControlFlow):
 
     def __str__(self) -> str:
         return f'{self.reason}: {self.message}'
+
+
+def ungrouped(raised: BaseException) -> BaseException:
+    """What a task group's exception stands for, when that is one thing; anything else as it is.
+
+    Signals to the engine come out of their group, a StopRun before an Interrupt. A failure is never lost to a signal: beside
+    one, a single LamellaError comes out, and of other failures the group without the signals.
+    """
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    signals, failures = raised.split(ControlFlow)
+    if failures is None:
+        return min(_leaves(signals), key=lambda signal: not isinstance(signal, StopRun))
+    first, *others = _leaves(failures)
+    return first if isinstance(first, LamellaError) and not others else failures
+
+
+def _leaves(group: BaseException | None) -> Iterator[BaseException]:
+    if not isinstance(group, BaseExceptionGroup):
+        yield from () if group is None else (group,)
+        return
+    for inner in group.exceptions:
+        yield from _leaves(inner)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
