@@ -4,7 +4,6 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedders import wrap_embedding_model
 from lamella.core.functional import generate_middleware
 from lamella.core.middleware import BaseMiddleware
-from lamella.core.models import wrap_language_model
 from lamella.core.order import Order, OrderWarning
 from lamella.core.params import (
     Continuing,
