@@ -63,9 +63,9 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def running(kind: type[Server]) -> Iterator[Server]:
+def running(kind: type[Server], *, durable: bool) -> Iterator[Server]:
     with server_folder() as folder:
-        server = kind(folder)
+        server = kind(folder, durable=durable)
         try:
             server.start()
             yield server
@@ -76,28 +76,28 @@ def running(kind: type[Server]) -> Iterator[Server]:
 @pytest.fixture(scope='session')
 def redis_url() -> Iterator[str]:
     """A Redis for the whole run, with what other tests have left there: use keys or a namespace of your own. Never kill it."""
-    with running(RedisServer) as server:
+    with running(RedisServer, durable=False) as server:
         yield server.url
 
 
 @pytest.fixture(scope='session')
 def postgres_url() -> Iterator[str]:
     """A Postgres for the whole run, as `redis_url`."""
-    with running(PostgresServer) as server:
+    with running(PostgresServer, durable=False) as server:
         yield server.url
 
 
 @pytest.fixture
 def own_redis() -> Iterator[Server]:
     """A Redis for one test, which may kill and restart it. Takes a fifth of a second."""
-    with running(RedisServer) as server:
+    with running(RedisServer, durable=True) as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Server]:
     """A Postgres for one test, which may kill and restart it. Takes half a second."""
-    with running(PostgresServer) as server:
+    with running(PostgresServer, durable=True) as server:
         yield server
 
 

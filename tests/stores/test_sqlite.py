@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,22 +10,6 @@ from lamella.stores.sqlite import SQLiteStore
 from lamella.testing import FakeClock
 from lamella.testing.stores import StoreConformance
 from lamella.types import ConfigError, LamellaError
-
-_WORKER = """
-import asyncio, sys
-from lamella.stores.sqlite import SQLiteStore
-
-async def main():
-    store = SQLiteStore(sys.argv[1], timeout_s=60)
-    added = 0
-    for _ in range(200):
-        added += (await store.add('calls', ceiling=1000)).added
-        await store.append('log', sys.argv[2].encode())
-    await store.aclose()
-    print(added)
-
-asyncio.run(main())
-"""
 
 
 class TestSQLiteStore(StoreConformance):
@@ -54,25 +35,6 @@ async def test_what_is_stored_outlives_the_process(tmp_path: Path) -> None:
     second = SQLiteStore(tmp_path / 'state.db')
     assert (await second.get('k')).value == b'x'
     await second.aclose()
-
-
-def test_eight_processes_never_pass_a_ceiling_and_lose_no_entry(tmp_path: Path) -> None:
-    path = str(tmp_path / 'state.db')
-    workers = [
-        subprocess.Popen([sys.executable, '-c', _WORKER, path, str(n)], stdout=subprocess.PIPE, text=True)
-        for n in range(8)
-    ]
-    added = [int(worker.communicate(timeout=300)[0]) for worker in workers]
-    assert sum(added) == 1000
-
-    async def entries() -> int:
-        store = SQLiteStore(path)
-        try:
-            return len(await store.read('log', limit=10_000))
-        finally:
-            await store.aclose()
-
-    assert asyncio.run(entries()) == 1600
 
 
 async def test_a_file_that_is_no_database_is_refused_with_its_path(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ SCHEMES: dict[str, str] = {
 GROUP = 'lamella.stores'
 DEFAULT_NAMESPACE = 'lamella'
 _NAMESPACE = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
+_SECRET = re.compile(r'((?:^|(?<=&))[^=&]*(?:pass|pwd|secret|token|key)[^=&]*)=[^&]*', re.IGNORECASE)
 _VERBS = (
     *('get', 'put', 'put_if_absent', 'compare_and_put', 'delete', 'listed'),
     *('add', 'add_all', 'count', 'reset', 'take', 'settle'),
@@ -65,8 +66,8 @@ def masked(parts: SplitResult) -> str:
     _, at, host = parts.netloc.rpartition('@')
     if not at and host and '@' in parts.path + parts.query:
         return f'{parts.scheme}://***'
-    query = f'?{parts.query}' if parts.query else ''
-    return f'{parts.scheme}://{"***@" if at else ""}{host}{parts.path}{query}'
+    query = _SECRET.sub(r'\1=***', parts.query)
+    return f'{parts.scheme}://{"***@" if at else ""}{host}{parts.path}{"?" if query else ""}{query}'
 
 
 def host_of(parts: SplitResult) -> str:

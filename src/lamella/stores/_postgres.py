@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ _AWAY = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection on which the server has said good-bye, unasked
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
@@ -77,7 +79,7 @@ class Client:
                 if not reads:
                     raise
                 return await self._on_a_connection(work)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*_AWAY, asyncpg.PostgresError) as error:
             self._is_ready = self._is_ready and not isinstance(error, _GONE)
             raise self._translated(error) from error
 
@@ -85,7 +87,12 @@ class Client:
         async with asyncio.timeout(self._timeout_s) as waiting:
             async with self._pool.acquire() as connection:
                 waiting.reschedule(None)  # from here on the driver's own limit counts
-                return await work(connection)
+                try:
+                    return await work(connection)
+                except _AWAY:
+                    with suppress(asyncpg.InterfaceError):  # it ended by itself
+                        connection.terminate()
+                    raise
 
     async def _prepare(self) -> None:
         async with self._preparing:
@@ -121,10 +128,11 @@ class Client:
             await connection.execute(f'INSERT INTO {self._schema}.schema_version VALUES ($1)', len(scripts))
 
     async def _version(self, connection: Any) -> int:
-        table = f'{self._schema}.schema_version'
-        if await connection.fetchval('SELECT to_regclass($1)', table) is None:
+        # Not to_regclass(), which may remember from before the lock that there was nothing.
+        tables = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'schema_version'"
+        if not await connection.fetchval(tables, self._schema):
             return 0
-        return int(await connection.fetchval(f'SELECT coalesce(max(version), 0) FROM {table}'))
+        return int(await connection.fetchval(f'SELECT coalesce(max(version), 0) FROM {self._schema}.schema_version'))
 
     def _translated(self, error: Exception) -> LamellaError:
         if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
