@@ -107,7 +107,8 @@ async def test_events_of_a_call_tell_its_course() -> None:
         else:
             await call_model(params(answer, attempt=2), context)
             assert sink.names == ['model.start', 'model.end']
-            assert sink.events[0].facts == {'model': 'scripted/model', 'attempt': 2}
+            asked = {'model': 'scripted/model', 'attempt': 2, 'call': 1, 'request': ModelRequest()}
+            assert sink.events[0].facts == asked
         assert sink.events[-1].facts['usage'] == Usage(1, 2, 3)
         assert sink.events[-1].facts['duration_s'] == 0
 

@@ -265,8 +265,8 @@ async def test_events_tell_the_course_of_a_run_in_order(streaming) -> None:
     options = {'prompt': 'hi', 'tools': [echo], 'use': [NaiveRetry()]}
     await (read(ai, **options) if streaming else ai.generate(**options))
     assert [name for name in sink.names if name != 'model.first_part'] == [
-        'run.start', 'model.start', 'model.end', 'tool.start', 'tool.end', 'model.start', 'model.error',
-        'model.start', 'model.end', 'run.end',
+        'run.start', 'turn.start', 'model.start', 'model.end', 'tool.start', 'tool.end', 'turn.end',
+        'turn.start', 'model.start', 'model.error', 'model.start', 'model.end', 'turn.end', 'run.end',
     ]  # fmt: skip
     assert sink.names.count('model.first_part') == (2 if streaming else 0)
     assert {event.run_id for event in sink.events} == {sink.events[0].run_id}
@@ -277,6 +277,10 @@ async def test_events_tell_the_course_of_a_run_in_order(streaming) -> None:
     assert sink.named('model.error')[0].facts['status'] == 'UNAVAILABLE'
     assert sink.named('run.end')[0].facts['stop_reason'] == 'final'
     assert sink.named('run.end')[0].facts['turns'] == 2
+    numbered = [event for event in sink.events if 'call' in event.facts and event.name != 'model.first_part']
+    assert [event.facts['call'] for event in numbered] == [1, 1, 2, 2, 3, 3]
+    assert [event.facts['turn'] for event in sink.events if 'turn' in event.facts] == [0, 0, 1, 1]
+    assert sink.named('turn.end')[1].facts['response'].text == sink.named('run.end')[0].facts['response'].text == 'done'
 
 
 @pytest.mark.parametrize('streaming', [False, True])
@@ -327,7 +331,9 @@ async def test_a_layer_may_listen_to_its_own_run_only() -> None:
     ai = app('x', repeat=True)
     layer = Listens()
     await asyncio.gather(*[ai.generate(prompt='x', use=[layer], context={'n': n}) for n in range(5)])
-    assert sorted(heard) == sorted((n, name) for n in range(5) for name in ('model.start', 'model.end'))
+    assert sorted(heard) == sorted(
+        (n, name) for n in range(5) for name in ('turn.start', 'model.start', 'model.end', 'turn.end')
+    )
 
 
 async def test_layers_emit_events_of_their_own() -> None:
@@ -348,8 +354,29 @@ async def test_a_stream_that_is_left_tells_its_end_too() -> None:
             if type(part) is TextDelta:
                 break
     assert sink.names[0] == 'run.start'
-    assert sink.names[-1] == 'run.error'
+    assert sink.names[-2:] == ['model.left', 'run.error']
+    assert sink.events[-2].facts['why'] == 'left'
     assert isinstance(sink.events[-1].facts['error'], BaseException)
+
+
+async def test_a_call_that_is_cancelled_tells_its_end_too() -> None:
+    asked = asyncio.Event()
+
+    async def never(request: ModelRequest, ctx: Any) -> ModelResponse:
+        asked.set()
+        return await asyncio.Future()
+
+    for door in ('generate', 'generate_stream'):
+        sink = CollectingSink()
+        ai = Lamella(model=never, sinks=[sink])
+        asked.clear()
+        task = asyncio.create_task(read(ai, prompt='x') if door == 'generate_stream' else ai.generate(prompt='x'))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sink.names[-2:] == ['model.left', 'run.error']
+        assert sink.events[-2].facts['why'] == 'cancelled'
 
 
 async def test_a_bound_method_and_a_tool_object_are_tools() -> None:

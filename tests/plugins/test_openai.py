@@ -466,3 +466,23 @@ def test_one_plugin_serves_several_event_loops_in_turn() -> None:
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize('stream', [False, True])
+async def test_headers_of_whoever_traces_go_with_the_call_that_begins(stream: bool) -> None:
+    seen: list[Any] = []
+    async with model_of(answering('text', seen), api_key='sk-test-123456789') as model:
+        traced = context()
+        traced.outgoing = {'traceparent': '00-1-2-01', 'Authorization': 'never'}
+        if stream:
+            parts = model.stream(ASKED, traced)
+            first = asyncio.ensure_future(anext(parts))
+            await asyncio.sleep(0)
+            traced.outgoing = {'traceparent': 'of another call'}
+            await first
+            await parts.aclose()
+        else:
+            await model.generate(ASKED, traced)
+    ((_, headers, _),) = seen
+    assert headers['traceparent'] == '00-1-2-01'
+    assert headers['authorization'] == 'Bearer sk-test-123456789'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
@@ -26,21 +28,26 @@ from lamella.types import (
 )
 
 Ctx = GenerateMiddlewareContext
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     """Ask the model. Raises what the model raises; FAILED_PRECONDITION when it answers with something that is no response."""
-    model, started = params.model, ctx.clock.now()
+    model, started, call = params.model, ctx.clock.now(), 0
     if not model.layered:
-        ctx.sent += 1
+        call = ctx.sent = ctx.sent + 1
         if ctx.sinks:
-            ctx.emit('model.start', model=model.name, attempt=params.attempt)
+            _tell_start(ctx, params, call)
     try:
         response = await model.generate(_said(params), ctx)
     except LamellaError as error:
         if params.account is not None:
             metered_failure(error, (), params, ctx)
-        ctx.record_failure(model.name, error, started)
+        ctx.record_failure(model.name, error, started, call=call)
+        raise
+    except BaseException as error:
+        if call and ctx.sinks:
+            _tell_left(ctx, params, call, error, started)
         raise
     if type(response) is not ModelResponse:
         raise nonsense(model.name, response)
@@ -53,7 +60,7 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     if params.account is not None:
         response = metered(response, params, ctx)
     if ctx.sinks and not model.layered:
-        _tell_end(ctx, params, response.finish_reason, response.usage, started)
+        _tell_end(ctx, params, call, response, started)
     return response
 
 
@@ -76,10 +83,11 @@ async def stream_model(
     model, started = params.model, ctx.clock.now()
     if ctx.committed and not may_go_on(params, ctx):
         raise _already_said(model.name, ctx)
+    call = 0
     if not model.layered:
-        ctx.sent += 1
+        call = ctx.sent = ctx.sent + 1
         if ctx.sinks:
-            ctx.emit('model.start', model=model.name, attempt=params.attempt)
+            _tell_start(ctx, params, call)
     source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
     opening, begun, spoken = ResponseStarted(model.name), False, False
@@ -95,7 +103,7 @@ async def stream_model(
                     opening = part  # kept until something follows: an attempt that fails at once leaves no trace
                     continue
                 if ctx.sinks and not model.layered:
-                    ctx.emit('model.first_part', model=model.name, waited_s=ctx.clock.now() - started)
+                    ctx.emit('model.first_part', model=model.name, call=call, waited_s=ctx.clock.now() - started)
                 yield opening if opening.metadata is None else opening.replace(metadata=None)
                 begun = True
             if not spoken and is_content(part):
@@ -111,7 +119,8 @@ async def stream_model(
                 if heard is not None:
                     part, heard = metered_end(part, heard, params, ctx), None
                 if ctx.sinks and not model.layered:
-                    _tell_end(ctx, params, part.finish_reason, part.usage, started)
+                    _tell_end(ctx, params, call, part, started)
+                    call = 0
                 yield part
                 return
             if heard is not None:
@@ -122,7 +131,11 @@ async def stream_model(
         if heard is not None:
             metered_failure(error, heard, params, ctx)
             heard = None
-        ctx.record_failure(model.name, error, started)
+        ctx.record_failure(model.name, error, started, call=call)
+        raise
+    except BaseException as error:
+        if call and ctx.sinks:
+            _tell_left(ctx, params, call, error, started)
         raise
     finally:
         if heard:
@@ -183,14 +196,32 @@ def _with_refs(message: Message, ctx: Ctx) -> Message:
     )
 
 
-def _tell_end(ctx: Ctx, params: ModelHookParams, finish_reason: str, usage: Any, started: float) -> None:
+def _tell_start(ctx: Ctx, params: ModelHookParams, call: int) -> None:
+    """`call` numbers the requests of a run that were handed to a model, so that what belongs together can be found."""
+    ctx.outgoing = _NO_HEADERS
+    ctx.emit('model.start', model=params.model.name, attempt=params.attempt, call=call, request=params.request)
+
+
+def _tell_end(ctx: Ctx, params: ModelHookParams, call: int, answer: ModelResponse | Finished, started: float) -> None:
     ctx.emit(
         'model.end',
         model=params.model.name,
         attempt=params.attempt,
-        finish_reason=finish_reason,
-        usage=usage,
+        call=call,
+        answered_by=answer.model,
+        id=answer.id,
+        finish_reason=answer.finish_reason,
+        usage=answer.usage,
         duration_s=ctx.clock.now() - started,
+    )
+
+
+def _tell_left(ctx: Ctx, params: ModelHookParams, call: int, error: BaseException, started: float) -> None:
+    """Cancelled, left by the reader, or broken by an error in the program."""
+    why = 'left' if isinstance(error, GeneratorExit) else 'cancelled' if isinstance(error, CancelledError) else 'broken'
+    took = ctx.clock.now() - started
+    ctx.emit(
+        'model.left', model=params.model.name, attempt=params.attempt, call=call, why=why, error=error, duration_s=took
     )
 
 

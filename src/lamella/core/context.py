@@ -45,7 +45,8 @@ class GenerateMiddlewareContext:
     `None`. `is_streaming` says whether somebody reads parts as they arrive; `committed`, whether content of the current
     model call has already reached that reader, so that nothing may silently start over; `restarts`, how often that reader was
     told that what came is void. `sent` counts the requests of this run that were handed to a model: a layer whose call failed
-    while it stood still knows that nothing was sent.
+    while it stood still knows that nothing was sent. `outgoing` are headers for the model call that is just beginning, set by
+    who traces when it hears of `model.start`.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class GenerateMiddlewareContext:
         'context',
         'deadline',
         'is_streaming',
+        'outgoing',
         'random',
         'restarts',
         'run',
@@ -90,6 +92,7 @@ class GenerateMiddlewareContext:
         self.committed = False
         self.sent = 0
         self.restarts = 0
+        self.outgoing: Mapping[str, str] = _NOTHING
         self.run: Any = None  # the engine's own state of this run
         self.attempts: list[Attempt] = []
         self._last_error: LamellaError | None = None
@@ -131,14 +134,16 @@ class GenerateMiddlewareContext:
             before = max((n for n, other in enumerate(self.sinks) if other is sink), default=len(self.sinks))
             self.sinks = self.sinks[:before] + self.sinks[before + 1 :]
 
-    def record_failure(self, model: str, error: LamellaError, started: float, event: str = 'model.error') -> None:
+    def record_failure(
+        self, model: str, error: LamellaError, started: float, event: str = 'model.error', **facts: Any
+    ) -> None:
         """Note a failed model call once, however many layers of models it passes through, and tell it as this event."""
         if error is self._last_error:
             return
         self._last_error = error
         duration = self.clock.now() - started
         self.attempts.append(Attempt(model, error.status, duration, error.message))
-        self.emit(event, model=model, status=error.status, duration_s=duration, error=error)
+        self.emit(event, model=model, status=error.status, duration_s=duration, error=error, **facts)
 
     def opened(self, parts: AsyncGenerator[StreamPart, None]) -> AsyncGenerator[StreamPart, None]:
         """Remember a part stream, so that `close_streams` can close what a layer left open."""

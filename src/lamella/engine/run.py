@@ -188,7 +188,11 @@ async def run_whole(params: RunHookParams, ctx: Ctx) -> GenerateResponse:
         if run.pending is not None and (await resume(run, ctx)).interrupts:
             return run.finish('interrupted')
         while True:
+            if ctx.sinks:
+                ctx.emit('turn.start', turn=len(run.turns))
             response = answer_of(await turn(run.next_params(), ctx), 'wrap_generate')
+            if ctx.sinks:
+                ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
             if stop is not None:
                 return run.finish(stop)

@@ -58,6 +58,7 @@ async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGener
                 note(item, run, ctx)
             yield item
     except GeneratorExit:
+        await items.aclose()  # what was under way tells its end first
         if ctx.sinks and not stream.is_settled:
             ctx.emit('run.error', error=asyncio.CancelledError('the reader left the stream'))
         raise
@@ -123,4 +124,5 @@ def _tell_end(response: GenerateResponse, ctx: Ctx) -> None:
         stop_reason=response.stop_reason,
         usage=response.usage,
         turns=len(response.turns),
+        response=response,
     )

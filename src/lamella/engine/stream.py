@@ -117,6 +117,8 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
                 return
         while True:
             response = ModelResponse()
+            if ctx.sinks:
+                ctx.emit('turn.start', turn=len(run.turns))
             items = turn(run.next_params(), ctx)
             try:
                 async for item in items:
@@ -126,6 +128,8 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
                         yield item
             finally:
                 await items.aclose()
+            if ctx.sinks:
+                ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
             if stop is not None:
                 yield Ended(run.finish(stop))

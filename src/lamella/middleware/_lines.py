@@ -155,7 +155,7 @@ def _fact(value: object) -> str:
     return shown(value, _LONGEST_WORD)
 
 
-_SILENT = frozenset(('model.start', 'model.first_part', 'tool_approval.wanted'))
+_SILENT = frozenset(('model.start', 'model.first_part', 'tool_approval.wanted', 'turn.start', 'turn.end'))
 _KNOWN: dict[str, Callable[[Facts, int], Line]] = {
     'fallback.exhausted': _fallback_exhausted,
     'fallback.switch': _fallback_switch,

@@ -75,16 +75,16 @@ class WireModel(Model):
         return f'{type(self).__name__}({self.name!r})'
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
-        encoded = self._encoded(request, ctx, stream=False)
-        target = await self._aim(self._short, False)
+        outgoing, encoded = ctx.outgoing, self._encoded(request, ctx, stream=False)
+        target = _with_headers(await self._aim(self._short, False), outgoing)
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
             if answer.status >= 300:
                 raise await refusal(answer, target, self.name, self._codec, ctx)
             return await self._whole(answer, encoded)
 
     async def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
-        encoded = self._encoded(request, ctx, stream=True)
-        target = await self._aim(self._short, True)
+        outgoing, encoded = ctx.outgoing, self._encoded(request, ctx, stream=True)
+        target = _with_headers(await self._aim(self._short, True), outgoing)
         events, decoder = self.events(), self._codec.stream_decoder()
         last: Finished | None = None
         async with self._transport.post(target.url, target.headers, encoded.body) as answer:
@@ -133,6 +133,11 @@ class _Errors(Protocol):
     def decode_error(
         self, status: int, headers: Mapping[str, str], body: bytes, *, now: float | None = None
     ) -> LamellaError: ...
+
+
+def _with_headers(target: Target, outgoing: Mapping[str, str]) -> Target:
+    """Headers of whoever traces; those of the plugin stay as they are."""
+    return target.replace(headers={**outgoing, **target.headers}) if outgoing else target
 
 
 async def refusal(answer: Answer, target: Target, name: str, codec: _Errors, ctx: Ctx) -> LamellaError:

@@ -74,7 +74,7 @@ class Call:
             return self.codec.encode_request(request, model, stream=stream)
         return Encoded(_with_usage(self.body) if stream and self.route.adds_usage else self.body)
 
-    def to_send(self, body: bytes, model: str) -> httpx2.Request:
+    def to_send(self, body: bytes, model: str, outgoing: Mapping[str, str]) -> httpx2.Request:
         """The request as it goes out: the client's address, headers and time limits."""
         url, dropped = self.http.url, {*_OF_THE_BODY, *_OF_THE_CONNECTION} - {'content-type'}
         if model != self.decoded.model:
@@ -82,6 +82,7 @@ class Call:
         if body != self.body:
             dropped |= _OF_THE_ORIGINAL
         headers = _without(self.http.headers, dropped)
+        headers += [(k.encode(), v.encode()) for k, v in outgoing.items() if k not in self.http.headers]
         return httpx2.Request('POST', url, headers=headers, content=body, extensions=self.http.extensions)
 
     def refused(self, status: int, headers: httpx2.Headers, body: bytes, now: float) -> LamellaError:
@@ -191,11 +192,11 @@ class EndpointModel(Model):
     async def _sent(
         self, call: Call, request: ModelRequest, ctx: Ctx, *, stream: bool
     ) -> tuple[httpx2.Response, Encoded]:
-        encoded = call.encoded(request, self._model, stream)
+        outgoing, encoded = ctx.outgoing, call.encoded(request, self._model, stream)
         if encoded.warnings:
             ctx.emit('model.warnings', model=self.name, warnings=encoded.warnings)
         try:
-            http = await call.send(call.to_send(encoded.body, self._model))
+            http = await call.send(call.to_send(encoded.body, self._model, outgoing))
         except httpx2.TransportError as error:
             raise _translated(self.name, error) from error
         if http.status_code < 300:
