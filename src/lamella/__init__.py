@@ -2,6 +2,7 @@
 
 from lamella.core.embedders import wrap_embedding_model
 from lamella.core.models import ModelRef
+from lamella.core.session import Session
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool, ToolContext
@@ -35,6 +36,7 @@ __all__ = [
     'ModelRef',
     'ModelRequest',
     'ModelResponse',
+    'Session',
     'Stack',
     'StopRun',
     'StreamPart',

@@ -163,6 +163,7 @@ WRONG: dict[str, list[Any]] = {
     'output_format': ['jsno', 5],
     'use': ['retry', 5, BaseMiddleware, ModelOnly, ModelOnly(), ['retry'], [ModelOnly], [None], [print], [[ModelOnly()]]],
     'context': [5, 'x', ['x']],
+    'session': ['', 5, b's', ['s'], 'x' * 10_001],
     'max_turns': [0, -1, True, 1.5, '3', 'many'],
     'max_cost_usd': [-1, True, '3', float('nan'), float('inf'), []],
     'max_tokens': [-1, True, 1.5, '3', []],

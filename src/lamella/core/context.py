@@ -15,6 +15,7 @@ from lamella.core.events import Event, Sink
 from lamella.core.model import Model
 from lamella.core.ports import Store
 from lamella.core.prices import Prices
+from lamella.core.session import Session
 from lamella.core.timeouts import Timeouts
 from lamella.types import Attempt, LamellaError, StreamPart
 
@@ -47,6 +48,7 @@ class GenerateMiddlewareContext:
     told that what came is void. `sent` counts the requests of this run that were handed to a model: a layer whose call failed
     while it stood still knows that nothing was sent. `outgoing` are headers for the model call that is just beginning, set by
     who traces when it hears of `model.start`.
+    `session` is the session that this run holds, or `None`.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class GenerateMiddlewareContext:
         'restarts',
         'run',
         'sent',
+        'session',
         'sinks',
         'timeouts',
     )
@@ -94,6 +97,7 @@ class GenerateMiddlewareContext:
         self.restarts = 0
         self.outgoing: Mapping[str, str] = _NOTHING
         self.run: Any = None  # the engine's own state of this run
+        self.session: Session | None = None
         self.attempts: list[Attempt] = []
         self._last_error: LamellaError | None = None
         self._opened: list[AsyncGenerator[StreamPart, None]] = []

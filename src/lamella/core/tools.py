@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
+from lamella.core.session import Session
 from lamella.types import ConfigError, Data, MediaPart, ToolDefinition, ToolError
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -33,6 +34,12 @@ class ToolContext(Data, frozen=True):
     def context(self) -> Mapping[str, Any]:
         values: Mapping[str, Any] = self.run.context
         return values
+
+    @property
+    def session(self) -> Session | None:
+        """The session of this run, with its state and artifacts, or `None`."""
+        held: Session | None = self.run.session
+        return held
 
 
 class Tool:

@@ -22,8 +22,10 @@ from lamella.core.order import MODES, Mode
 from lamella.core.plugin import Plugin
 from lamella.core.ports import Store
 from lamella.core.prices import Prices, PriceShelf
+from lamella.core.session import OnBusy, Session
 from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
+from lamella.core.stores import check_store
 from lamella.core.timeouts import Cutoff, Timeouts
 from lamella.engine.embed import AnyEmbeddingModel, Embedding
 from lamella.engine.guards import limits_of
@@ -173,6 +175,28 @@ class Lamella(Registration, Embedding):
     def resolve_prices(self, prices: Mapping[str, Any] | Prices | None) -> Prices:
         """Who answers for these prices; the app's own for `None`. Raises ConfigError when there are none at all."""
         return self.prices.get(prices)
+
+    def session(
+        self,
+        id: str,
+        store: Store | str | None = None,
+        *,
+        on_busy: OnBusy = 'wait',
+        wait_s: float = 30.0,
+        lease_s: float = 30.0,
+        ttl_s: float | None = None,
+    ) -> Session:
+        """The session of that id, in `store` (a store or a URL) or the app's own. See `Session` for the settings."""
+        check_store(store)
+        return Session(
+            id,
+            self.resolve_store(store),
+            clock=self.clock,
+            on_busy=on_busy,
+            wait_s=wait_s,
+            lease_s=lease_s,
+            ttl_s=ttl_s,
+        )
 
     def run_main(self, main: Coroutine[Any, Any, R]) -> R:
         """Run a program's main coroutine to its end, close the app, and return its result or raise its exception."""

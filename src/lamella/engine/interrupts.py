@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lamella.core.params import Approval, digest_of
+from lamella.core.pending import Pending, pending_of
 from lamella.core.tools import to_json
 from lamella.types import (
     ConfigError,
@@ -17,7 +18,6 @@ from lamella.types import (
     ToolRequest,
     ToolRequestPart,
     ToolResponse,
-    ToolResponsePart,
 )
 
 _SAME_INPUT = object()
@@ -125,39 +125,6 @@ class Ledger:
         self._granted.move_to_end(key)
         if len(self._granted) > REMEMBERED:
             self._granted.popitem(last=False)
-
-
-class Pending(Data, frozen=True):
-    """The open end of a conversation: the last requests, and those answers that are already there.
-
-    `head` is everything up to and with the assistant's message.
-    """
-
-    head: tuple[Message, ...]
-    requests: tuple[ToolRequestPart, ...]
-    answers: Mapping[str, ToolResponsePart]
-
-    @property
-    def open(self) -> tuple[ToolRequestPart, ...]:
-        return tuple(part for part in self.requests if part.tool_request.ref not in self.answers)
-
-
-def pending_of(messages: Sequence[Message]) -> Pending | None:
-    """What waits for an answer at the end of these messages, or `None`."""
-    end = len(messages)
-    while end and messages[end - 1].role == 'tool':
-        end -= 1
-    if not end or messages[end - 1].role != 'assistant':
-        return None
-    requests = messages[end - 1].tool_requests
-    answers = {
-        part.tool_response.ref: part
-        for message in messages[end:]
-        for part in message.tool_responses
-        if part.tool_response.ref is not None
-    }
-    pending = Pending(tuple(messages[:end]), requests, answers)
-    return pending if pending.open else None
 
 
 def check_decisions(decisions: Sequence[Decision], messages: Sequence[Message]) -> Pending:

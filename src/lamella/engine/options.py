@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.model import Model
 from lamella.core.models import ModelRef
+from lamella.core.session import Session
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
@@ -22,6 +23,7 @@ class GenerateOptions(TypedDict, total=False):
     to `messages` as a user message, `system` in front; neither is a template. `tools` are functions, `Tool`s or registered
     names; `tool_choice` is `auto`, `none`, `required` or a tool's name. `output_schema` is a type or a JSON Schema and makes
     `response.output`. `use` are the layers of this call, the first outermost. `context` holds values for layers and tools.
+    `session` is a session or the id of one: the run goes on from its history, and adds what happened to it.
     `max_turns` bounds model calls, `max_cost_usd` and `max_tokens` what they use together: once one is reached, no other turn
     begins, and `stop_reason` says which. `timeout_s` is seconds for the whole run, or `Timeouts(total_s, first_content_s,
     idle_s)`.
@@ -40,6 +42,7 @@ class GenerateOptions(TypedDict, total=False):
     output_format: Literal['json', 'text'] | None
     use: Sequence[BaseMiddleware[Any] | Stack] | None
     context: Mapping[str, Any] | None
+    session: Session | str | None
     max_turns: int | None
     max_cost_usd: float | None
     max_tokens: int | None

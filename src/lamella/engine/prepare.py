@@ -10,6 +10,7 @@ from lamella.core.metering import Account
 from lamella.core.models import to_config
 from lamella.core.order import Mode, check_order
 from lamella.core.prices import price_of
+from lamella.core.session import Session
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
@@ -19,6 +20,7 @@ from lamella.engine.options import OPTIONS
 from lamella.engine.output import OutputShape, output_shape
 from lamella.engine.registry import Registry
 from lamella.engine.run import Run
+from lamella.engine.sitting import Sitting
 from lamella.engine.tools import tool_table
 from lamella.types import (
     ConfigError,
@@ -102,6 +104,7 @@ class App(Protocol):
     def resolve_store(self, store: Any) -> Any: ...
     def resolve_prices(self, prices: Any) -> Any: ...
     def default(self) -> Any: ...
+    def session(self, id: str) -> Session: ...
 
 
 def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[Run, Ctx]:
@@ -117,8 +120,11 @@ def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[R
         raise ConfigError(f'context is a {type(context).__name__}: give a dict')
     ctx = GenerateMiddlewareContext(app, context, app.clock, app.random, None, streaming, app.sinks)
     tools = _tools(app, get('tools'), stack, ctx) if 'tools' in options or 'tools' in stack.hooks else _NO_TOOLS
-    request = ModelRequest(_messages(options))
+    session = None if simple else _session(app, get('session'))
+    request = ModelRequest(_messages(options) if session is None else _new_messages(options))
     run = ctx.run = Run(request, model, stack, tools, app.ledger, app.max_turns, app.max_parallel_tools)
+    if session is not None:
+        run.keeper = Sitting(session, _system(get('system')))
     if tools or not simple or app.limits is not NO_LIMITS or app.timeouts is not None:
         _settle(app, run, ctx, options)
     return run, ctx
@@ -160,7 +166,8 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
     decisions = (*_listed(get('resume_restart'), 'resume_restart'), *_listed(get('resume_respond'), 'resume_respond'))
     if decisions:
         run.decisions = decisions
-        run.pending = check_decisions(decisions, request.messages)
+        if run.keeper is None:  # a session has its own messages to look at, once it is open
+            run.pending = check_decisions(decisions, request.messages)
 
 
 def _guard(app: App, run: Run, limits: RunLimits) -> None:
@@ -193,25 +200,40 @@ def _settings(
 
 
 def _messages(options: Mapping[str, Any]) -> tuple[Message, ...]:
-    get = options.get
-    given, prompt, system = get('messages'), get('prompt'), get('system')
-    messages = to_messages(given) if given else ()
-    if prompt is not None:
-        parts = (TextPart(prompt),) if type(prompt) is str else to_parts(prompt, 'prompt')
-        messages = (*messages, Message('user', parts))
-    if system is not None:
-        messages = _with_system(messages, system)
+    messages, first = _new_messages(options), _system(options.get('system'))
+    if first is not None and messages[:1] != (first,):  # which those of an earlier answer already begin with
+        messages = (first, *messages)
     if not messages:
         raise ConfigError('nothing to ask: give prompt= or messages=')
     return messages
 
 
-def _with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
-    """The system message in front; not twice when the messages of an earlier answer already begin with it."""
-    if not isinstance(system, str):
-        raise ConfigError(f'system is a {type(system).__name__}: give a string')
-    first = Message.system(system)
-    return messages if messages and messages[0] == first else (first, *messages)
+def _new_messages(options: Mapping[str, Any]) -> tuple[Message, ...]:
+    given, prompt = options.get('messages'), options.get('prompt')
+    messages = to_messages(given) if given else ()
+    if prompt is None:
+        return messages
+    parts = (TextPart(prompt),) if type(prompt) is str else to_parts(prompt, 'prompt')
+    return (*messages, Message('user', parts))
+
+
+def _system(given: Any) -> Message | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise ConfigError(f'system is a {type(given).__name__}: give a string')
+    return Message.system(given)
+
+
+def _session(app: App, given: Any) -> Session | None:
+    if given is None:
+        return None
+    session = given if isinstance(given, Session) else app.session(given)
+    if session.is_held:
+        raise ConfigError(
+            'session=ctx.session: this run holds the session itself, and another turn would wait for ever'
+        )
+    return session
 
 
 def _tools(app: App, given: Any, stack: Stack, ctx: Ctx) -> dict[str, Tool]:

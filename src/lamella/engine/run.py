@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from lamella.core.bridge import answer_of
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.holds import Hold
 from lamella.core.metering import Account
 from lamella.core.model import Model
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams, ToolHookParams
+from lamella.core.pending import Pending
 from lamella.core.stack import Stack
 from lamella.core.tools import Tool
 from lamella.engine.guards import Guard
-from lamella.engine.interrupts import Decision, Ledger, Pending, ToolRestart, answered, restarted
+from lamella.engine.interrupts import Decision, Ledger, ToolRestart, answered, restarted
 from lamella.engine.output import OutputShape
 from lamella.engine.tools import Answered, answer_requests, execute_tool
 from lamella.types import (
@@ -36,6 +38,25 @@ from lamella.types import (
 Ctx = GenerateMiddlewareContext
 
 
+class Keeper(Protocol):
+    """What keeps a run: its session."""
+
+    @property
+    def hold(self) -> Hold: ...
+
+    async def begin(self, run: Run, ctx: Ctx) -> None:
+        """Before anything else."""
+
+    async def keep(self, run: Run, ctx: Ctx) -> None:
+        """What the run has done so far."""
+
+    async def end(self, response: GenerateResponse, run: Run, ctx: Ctx) -> None:
+        """How it ended."""
+
+    async def leave(self) -> None:
+        """However it ended."""
+
+
 class Run:
     """What one run knows and gathers. Lives in `ctx.run`, which only the engine reads."""
 
@@ -43,6 +64,7 @@ class Run:
         'account',
         'decisions',
         'guard',
+        'keeper',
         'last_told',
         'ledger',
         'max_parallel_tools',
@@ -82,6 +104,7 @@ class Run:
         self.messages = request.messages
         self.turns: list[ModelResponse] = []
         self.runs_tools = True
+        self.keeper: Keeper | None = None
         self.shown = False
         self.seen: Folder | None = None
         self.told: Usage | None = None
@@ -194,6 +217,8 @@ async def run_whole(params: RunHookParams, ctx: Ctx) -> GenerateResponse:
             if ctx.sinks:
                 ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
+            if run.keeper is not None and (response.tool_responses or response.interrupts):
+                await run.keeper.keep(run, ctx)
             if stop is not None:
                 return run.finish(stop)
     except (StopRun, BaseExceptionGroup) as raised:
@@ -272,10 +297,12 @@ async def resume(run: Run, ctx: Ctx) -> ModelResponse:
         known[_ref(answer)] = answer
     resumed = ModelResponse(message=pending.head[-1], finish_reason='tool_calls')
     resumed = sorted_answers(resumed, [known[part.tool_request.ref] for part in pending.requests])
-    run.messages = (*pending.head[:-1], *_said(resumed))
+    run.messages = (*pending.head[:-1], *_said(resumed), *pending.behind)
     run.request = run.request.replace(messages=run.messages)
     if resumed.interrupts:
         run.turns.append(resumed)
+    if run.keeper is not None:
+        await run.keeper.keep(run, ctx)
     return resumed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lamella.core.bridge import Ended, answer_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.timeouts import Cutoff
-from lamella.engine.run import Run, run_whole
+from lamella.engine.run import Keeper, Run, run_whole, stop_of
 from lamella.engine.stream import GenerateStream, around, last_part, note, run_parts, stopped
 from lamella.types import ControlFlow, GenerateResponse, LamellaError, StopRun, StreamPart, TextDelta, ungrouped
 
@@ -24,11 +24,14 @@ def too_long(ctx: Ctx) -> LamellaError:
 
 async def whole_run(run: Run, ctx: Ctx) -> GenerateResponse:
     """A run through the layers around it. Every failure leaves with the attempts that were made."""
-    call = run.stack.around('wrap_run', run_whole)
     if ctx.sinks:
         ctx.emit('run.start', model=run.model.name, streaming=False)
     try:
-        response = _run_response(await call(run.params, ctx), run)
+        if run.keeper is not None:
+            response = await _kept_run(run, run.keeper, ctx)
+        else:
+            call = run.stack.around('wrap_run', run_whole)
+            response = _run_response(await call(run.params, ctx), run)
     except BaseException as error:
         raised = ungrouped(error)
         if not isinstance(raised, StopRun):
@@ -43,7 +46,10 @@ async def whole_run(run: Run, ctx: Ctx) -> GenerateResponse:
 async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGenerator[StreamPart, None]:
     """The same, part by part, for the stream that is read."""
     stream.begin()
-    items = around('wrap_run', run.stack, run_parts)(run.params, ctx)
+    if run.keeper is not None:
+        items = _kept_items(run, run.keeper, ctx)
+    else:
+        items = around('wrap_run', run.stack, run_parts)(run.params, ctx)
     if ctx.deadline is not None:
         items = _in_time(items, ctx)
     if ctx.sinks:
@@ -73,6 +79,59 @@ async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGener
     finally:
         await items.aclose()
         stream.end()
+
+
+async def _kept_run(run: Run, keeper: Keeper, ctx: Ctx) -> GenerateResponse:
+    """A run in a session: nothing else happens in it meanwhile, and what happened is kept before the caller hears of it."""
+    try:
+        await keeper.begin(run, ctx)
+        async with keeper.hold:
+            try:
+                call = run.stack.around('wrap_run', run_whole)
+                response = _run_response(await call(run.params, ctx), run)
+            except (StopRun, BaseExceptionGroup) as raised:
+                response = run.stopped(stop_of(raised))
+            await keeper.end(response, run, ctx)
+            return response
+    finally:
+        await keeper.leave()
+
+
+async def _kept_items(run: Run, keeper: Keeper, ctx: Ctx) -> AsyncGenerator[Any, None]:
+    """The same, part by part. The hold is watched while a part is waited for; the reader's own time is the reader's."""
+    try:
+        await keeper.begin(run, ctx)
+        items = _unstopped(run, ctx)
+        try:
+            while True:
+                async with keeper.hold:
+                    item = await anext(items, None)
+                    if type(item) is Ended:
+                        response = _run_response(item.response, run)
+                        await keeper.end(response, run, ctx)
+                        item = Ended(response)
+                if item is None:
+                    return
+                yield item
+                if type(item) is Ended:
+                    return
+        finally:
+            await items.aclose()
+    finally:
+        await keeper.leave()
+
+
+async def _unstopped(run: Run, ctx: Ctx) -> AsyncGenerator[Any, None]:
+    """The run's items, with an end also when a layer around the run has stopped it."""
+    items = around('wrap_run', run.stack, run_parts)(run.params, ctx)
+    try:
+        async for item in items:
+            yield item
+    except (StopRun, BaseExceptionGroup) as raised:
+        for item in stopped(stop_of(raised), run, ctx):
+            yield item
+    finally:
+        await items.aclose()
 
 
 def _last(response: GenerateResponse, run: Run, ctx: Ctx, stream: GenerateStream) -> StreamPart:

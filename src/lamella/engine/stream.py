@@ -131,6 +131,8 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
             if ctx.sinks:
                 ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
+            if run.keeper is not None and (response.tool_responses or response.interrupts):
+                await run.keeper.keep(run, ctx)
             if stop is not None:
                 yield Ended(run.finish(stop))
                 return
