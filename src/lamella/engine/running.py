@@ -9,7 +9,8 @@ from typing import Any
 from lamella.core.bridge import Ended, answer_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.timeouts import Cutoff
-from lamella.engine.run import Keeper, Run, run_whole, stop_of
+from lamella.engine.loop import run_whole, stop_of
+from lamella.engine.run import Keeper, Run
 from lamella.engine.stream import GenerateStream, around, last_part, note, run_parts, stopped
 from lamella.types import ControlFlow, GenerateResponse, LamellaError, StopRun, StreamPart, TextDelta, ungrouped
 

@@ -13,7 +13,9 @@ from lamella.core.bridge import Ended, answer_of, can_end, out_of_order, pump, s
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Channel, GenerateHookParams, ModelHookParams, RunHookParams
 from lamella.core.stack import Stack
-from lamella.engine.run import Run, begin, new_answers, resume, stop_of, with_tools
+from lamella.engine.loop import begin, stop_of, with_tools
+from lamella.engine.resuming import new_answers, resume
+from lamella.engine.run import Run
 from lamella.types import (
     ConfigError,
     Finished,

@@ -13,6 +13,7 @@ from lamella.engine.interrupts import interrupted
 from lamella.types import (
     Interrupt,
     LamellaError,
+    ModelResponse,
     ToolError,
     ToolRequestPart,
     ToolResponse,
@@ -132,3 +133,11 @@ def tool_table(tools: Sequence[Tool], origins: Sequence[str]) -> dict[str, Tool]
             )
         table[tool.name], places[tool.name] = tool, origin
     return table
+
+
+def sorted_answers(response: ModelResponse, answers: Sequence[Answered]) -> ModelResponse:
+    """The turn's response with what was answered and what waits."""
+    return response.replace(
+        tool_responses=tuple([part for part in answers if type(part) is ToolResponsePart]),
+        interrupts=tuple([part for part in answers if type(part) is ToolRequestPart]),
+    )
