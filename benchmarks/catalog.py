@@ -25,6 +25,7 @@ from lamella.middleware import (
     RateLimit,
     Retry,
     SimulateStreaming,
+    Timeout,
     ToolApproval,
 )
 
@@ -46,6 +47,8 @@ LAYERS: Layers = {
     'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
     'Retry': lambda: Retry(),
     'SimulateStreaming': lambda: SimulateStreaming(),
+    'Timeout(total_s)': lambda: Timeout(total_s=60),
+    'Timeout(idle_s)': lambda: Timeout(idle_s=60),
 }
 # Layers around tools: measured on one tool round.
 TOOL_LAYERS: Layers = {

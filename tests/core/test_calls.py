@@ -8,13 +8,15 @@ import pytest
 from lamella import Lamella, LamellaError
 from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.params import Continuing, ModelHookParams
+from lamella.core.params import Continuing, Escort, ModelHookParams
+from lamella.middleware import BaseMiddleware, Retry
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
 from lamella.types import (
     Finished,
     ModelRequest,
     ModelResponse,
     Raw,
+    Rejected,
     ResponseStarted,
     TextDelta,
     ToolRequest,
@@ -126,3 +128,63 @@ async def test_a_bug_in_a_model_passes_and_is_no_attempt(streaming) -> None:
 
 async def test_a_response_with_an_unknown_model_is_named_after_the_one_asked() -> None:
     assert (await call_model(params(ModelResponse.text_of('x')), ctx())).model == 'scripted/model'
+
+
+class Goes(Escort):
+    """Notes what it is asked and told."""
+
+    def __init__(self, log: list[Any], listens: bool = False, refuses: bool = False) -> None:
+        self.log, self.refuses = log, refuses
+        self.listens = listens  # type: ignore[misc]
+
+    async def before(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
+        self.log.append(('before', params.attempt, ctx.sent))
+        if self.refuses:
+            raise Rejected('not now', by='goes')
+
+    def heard(self, part: Any) -> None:
+        self.log.append(type(part))
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+async def test_an_escort_is_asked_before_each_request_wherever_it_was_sent_from(streaming) -> None:
+    class Sends(BaseMiddleware[Any]):
+        async def transform_params(self, params: Any, ctx: Any) -> Any:
+            return params.escorted(Goes(log))
+
+    for use, asked in (([Sends(), Retry()], [1, 2]), ([Retry(), Sends()], [1, 2])):
+        log: list[Any] = []
+        model = ScriptedModel([LamellaError('UNAVAILABLE', 'down'), 'x'])
+        ai = Lamella(model=model, clock=FakeClock())
+        if streaming:
+            assert [piece async for piece in ai.generate_stream(prompt='hi', use=use).text_stream] == ['x']
+        else:
+            assert (await ai.generate(prompt='hi', use=use)).text == 'x'
+        assert log == [('before', attempt, attempt - 1) for attempt in asked]
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+async def test_an_escort_that_refuses_lets_nothing_be_sent(streaming) -> None:
+    context, log = ctx(sinks=(sink := CollectingSink(),)), list[Any]()
+    asked = params('x').escorted(Goes(log, refuses=True))
+    with pytest.raises(Rejected, match='not now'):
+        await (anext(stream_model(asked, context)) if streaming else call_model(asked, context))
+    assert (context.sent, sink.names, asked.model.requests, context.attempts) == (0, [], [], [])  # type: ignore[attr-defined]
+
+
+async def test_an_escort_that_listens_hears_the_model_s_own_parts_also_in_a_whole_call() -> None:
+    answer = [ResponseStarted('m'), TextDelta('a'), Finished('stop', Usage(1, 2, 3))]
+    told = [('before', 1, 0), ResponseStarted, TextDelta, Finished]
+    whole, streamed = list[Any](), list[Any]()
+    response = await call_model(params(answer).escorted(Goes(whole, listens=True)).escorted(Goes([])), ctx())
+    assert response == await call_model(params(answer), ctx())
+    assert [part async for part in stream_model(params(answer).escorted(Goes(streamed, listens=True)), ctx())]
+    assert whole == streamed == told
+
+
+async def test_what_had_arrived_of_a_whole_call_that_is_listened_to_is_in_its_error() -> None:
+    asked = params([TextDelta('Half'), LamellaError('UNAVAILABLE', 'cut')]).escorted(Goes([], listens=True))
+    with pytest.raises(LamellaError) as caught:
+        await call_model(asked, ctx())
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == 'Half'

@@ -1,31 +1,19 @@
 """A layer's timeouts and task groups around `next_fn` cut that layer, and never the code of whoever reads the stream."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from typing import Any
 
 import anyio
 import pytest
 
-from benchmarks import virtual
 from lamella import Lamella, LamellaError, ModelResponse
 from lamella.core.standin import StandIn
 from lamella.middleware import BaseMiddleware
 from lamella.types import Finished, TextDelta
 from tests.engine.kit import no_leaks
+from tests.virtual import in_virtual_time
 
 SHORT, LONG = 2.0, 60.0
-
-
-def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """`asyncio.timeout` knows no clock but its loop's."""
-
-    @wraps(test)
-    def run(**given: Any) -> None:
-        virtual.run(test(**given))
-
-    return run
 
 
 class Limit(BaseMiddleware[Any]):

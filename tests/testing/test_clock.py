@@ -88,3 +88,20 @@ async def test_an_auto_sleep_fires_the_timers_on_its_way() -> None:
     clock.call_later(1, lambda: fired.append(clock.now()))
     await clock.sleep(3)
     assert (fired, clock.now()) == ([1], 3)
+
+
+async def test_a_timer_that_cancels_the_sleeper_on_the_way_wakes_it() -> None:
+    clock, woken_at = FakeClock(start=0), []
+
+    async def sleep() -> None:
+        try:
+            await clock.sleep(60)
+        finally:
+            woken_at.append(clock.now())
+
+    task = asyncio.create_task(sleep())
+    clock.call_later(30, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert woken_at == [30]
+    assert task.cancelled()

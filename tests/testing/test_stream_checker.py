@@ -256,6 +256,7 @@ SAMPLES: dict[str, Any] = {
     'extract_reasoning': lambda: catalog.ExtractReasoning(tag_name='think'),
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
     'console_logger': lambda: catalog.ConsoleLogger(stream=io.StringIO()),
+    'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),
 }
 LAYERS = Middleware().middleware()
 

@@ -10,11 +10,12 @@ from typing import Any
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.metering import metered, metered_end, metered_failure, metered_leaving
 from lamella.core.params import Continuing, ModelHookParams
-from lamella.core.timeouts import watched
+from lamella.core.timeouts import Patience, Timeouts, not_in_time, watched
 from lamella.core.wording import ask_in_words
 from lamella.types import (
     STREAM_PARTS,
     Finished,
+    Folder,
     LamellaError,
     Message,
     ModelRequest,
@@ -33,6 +34,10 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     """Ask the model. Raises what the model raises; FAILED_PRECONDITION when it answers with something that is no response."""
+    if params.escorts:
+        if any(escort.listens for escort in params.escorts):
+            return await _call_in_parts(params, ctx)
+        params = await _escorted(params, ctx)
     model, started, call = params.model, ctx.clock.now(), 0
     if not model.layered:
         call = ctx.sent = ctx.sent + 1
@@ -64,6 +69,28 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     return response
 
 
+async def _escorted(params: ModelHookParams, ctx: Ctx) -> ModelHookParams:
+    """Asks all that go along. The call with those of them that want to hear it."""
+    for escort in params.escorts:
+        await escort.before(params, ctx)
+    return params.replace(escorts=tuple([escort for escort in params.escorts if escort.listens]))
+
+
+async def _call_in_parts(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
+    """A whole call that somebody listens to: the model answers in parts, which are folded here."""
+    folder, parts = Folder(), stream_model(params, ctx)
+    try:
+        async for part in parts:
+            folder.add(part)
+    except LamellaError as error:
+        if error.partial is None and folder.has_content:
+            error.partial = folder.response()
+        raise
+    finally:
+        await parts.aclose()
+    return folder.response()
+
+
 def _said(params: ModelHookParams) -> ModelRequest:
     """The request as this model needs to hear it."""
     if params.request.output is None or params.model.layered:
@@ -80,6 +107,8 @@ async def stream_model(
     """Ask the model for parts: a start first, exactly one end last, every tool request with an id."""
     for transform in transforms:
         params = params_of(await transform(params, ctx))
+    if params.escorts:
+        params = await _escorted(params, ctx)
     model, started = params.model, ctx.clock.now()
     if ctx.committed and not may_go_on(params, ctx):
         raise _already_said(model.name, ctx)
@@ -89,7 +118,7 @@ async def stream_model(
         if ctx.sinks:
             _tell_start(ctx, params, call)
     source = model.stream(_said(params), ctx)
-    parts = source if ctx.timeouts is None or model.layered else watched(source, ctx.clock, ctx.timeouts, model.name)
+    parts = source if ctx.timeouts is None or model.layered else _timed(source, ctx, ctx.timeouts, model.name)
     opening, begun, spoken = ResponseStarted(model.name), False, False
     heard: list[StreamPart] | None = None if params.account is None else []
     part: Any
@@ -98,6 +127,9 @@ async def stream_model(
             kind = type(part)
             if kind not in STREAM_PARTS:
                 raise nonsense(model.name, part)
+            if params.escorts:
+                for escort in params.escorts:
+                    escort.heard(part)
             if not begun:
                 if kind is ResponseStarted:
                     opening = part  # kept until something follows: an attempt that fails at once leaves no trace
@@ -143,6 +175,13 @@ async def stream_model(
         await close(parts)
         if parts is not source:
             await close(source)
+
+
+def _timed(parts: AsyncIterator[StreamPart], ctx: Ctx, limits: Timeouts, who: str) -> AsyncIterator[StreamPart]:
+    """The run's limits for one call: the total is the run's own affair."""
+    if limits.first_content_s is None and limits.idle_s is None:
+        return parts
+    return watched(parts, Patience(ctx.clock, limits.replace(total_s=None), not_in_time(who)))
 
 
 def may_go_on(params: ModelHookParams, ctx: Ctx) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
+from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedding import EmbeddingModel
 from lamella.core.metering import Account
 from lamella.core.model import Model
@@ -17,6 +18,7 @@ from lamella.types import (
     Message,
     ModelRequest,
     ModelResponse,
+    StreamPart,
     ToolRequest,
     ToolRequestPart,
 )
@@ -57,11 +59,30 @@ class Continuing:
         self._used_after = restarts
 
 
+class Escort:
+    """What a layer sends along with a call to the model itself, past all layers between, which hand it on unseen.
+
+    `before` is asked before each request to a model and raises to refuse it: so a layer outside of a retry sees each attempt.
+    Where `listens` is true, `heard` is told of each part as it arrives from the model, whatever layers hold back; a whole call
+    is then made as a stream.
+    A wrapped model is one model here, whatever the layers fixed on it do.
+    """
+
+    __slots__ = ()
+    listens: ClassVar[bool] = False
+
+    async def before(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
+        """Raise to refuse this request."""
+
+    def heard(self, part: StreamPart) -> None:
+        """A part has come."""
+
+
 class ModelHookParams(Data, frozen=True):
     """One model call. Hand on `params.replace(model=other)` to ask another model.
 
     `attempt` counts from 1. `continues` is the leave to go on from text that has already reached the reader: without it, a
-    call after the first text is refused. `account` says who prices and counts it.
+    call after the first text is refused. `account` says who prices and counts it, `escorts` who goes along with it.
     """
 
     request: ModelRequest
@@ -70,6 +91,11 @@ class ModelHookParams(Data, frozen=True):
     continues: Continuing | None = None
     channel: Channel | None = None
     account: Account | None = None
+    escorts: tuple[Escort, ...] = ()
+
+    def escorted(self, escort: Escort) -> ModelHookParams:
+        """The same call with one escort more."""
+        return self.replace(escorts=(*self.escorts, escort))
 
 
 class EmbedHookParams(Data, frozen=True):

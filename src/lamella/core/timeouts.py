@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import TracebackType
+from typing import Any
 
-from lamella.core.clock import Clock
+from lamella.core.clock import Clock, TimerHandle
 from lamella.types import CONTENT_PARTS, ConfigError, Data, LamellaError, StreamPart
 
 
@@ -57,31 +59,132 @@ class Cutoff:
             raise self._error() from error
 
 
-async def watched(
-    parts: AsyncIterator[StreamPart], clock: Clock, limits: Timeouts, who: str
-) -> AsyncGenerator[StreamPart, None]:
-    """The same parts; DEADLINE_EXCEEDED when the first content or the next part is too long in coming."""
-    first_until = None if limits.first_content_s is None else clock.now() + limits.first_content_s
-    while True:
-        field = 'idle_s' if first_until is None else 'first_content_s'
-        wait = limits.idle_s if first_until is None else first_until - clock.now()
-        part = await _next(parts, clock, wait, who, field, limits)
-        if part is None:
+Cut = Callable[[str, float], LamellaError]  # the error for a limit, by its name and its seconds
+
+
+class Patience:
+    """How long one call may be waited for: in all, until its first content, and between two parts of it.
+
+    `with patience:` around each wait for it; the waits are added up, so that the time between them, which is the reader's, is
+    never cut. After `heard_content` the limit for the first content is off. In one long wait `heard` tells of each part.
+    One timer serves for the whole of a call: it is moved when it goes off too early.
+    """
+
+    __slots__ = (
+        '_cancelling',
+        '_clock',
+        '_cut',
+        '_field',
+        '_first',
+        '_handle',
+        '_limits',
+        '_rings_at',
+        '_since',
+        '_task',
+        '_until',
+        '_waited',
+        'expired',
+    )
+
+    def __init__(self, clock: Clock, limits: Timeouts, cut: Cut) -> None:
+        self._clock, self._limits, self._cut = clock, limits, cut
+        self._first = limits.first_content_s
+        self._waited = 0.0
+        self._handle: TimerHandle | None = None
+        self._rings_at = self._until = math.inf
+        self._field = ''
+        self._task: asyncio.Task[Any] | None = None
+        self.expired = False
+
+    def __enter__(self) -> None:
+        task = self._task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError('a timeout needs a running asyncio task')
+        self._cancelling = task.cancelling()
+        self._since = self._clock.now()
+        self._aim(self._since)
+
+    def _aim(self, now: float) -> None:
+        """Until when this wait may take, if nothing more is heard."""
+        limits, begun = self._limits, self._since - self._waited
+        if self._first is not None:
+            self._until, self._field = begun + self._first, 'first_content_s'
+        elif limits.idle_s is not None:
+            self._until, self._field = now + limits.idle_s, 'idle_s'
+        else:
+            self._until = math.inf
+        if limits.total_s is not None and begun + limits.total_s < self._until:
+            self._until, self._field = begun + limits.total_s, 'total_s'
+        if self._until < self._rings_at:
+            self._ring_at(self._until, now)
+
+    def _ring_at(self, when: float, now: float) -> None:
+        self.close()
+        self._handle, self._rings_at = self._clock.call_later(max(0.0, when - now), self._ring), when
+
+    def _ring(self) -> None:
+        self._handle, self._rings_at = None, math.inf
+        if self._task is None or self._until == math.inf:
             return
+        if (now := self._clock.now()) < self._until:
+            self._ring_at(self._until, now)
+            return
+        self.expired = True
+        self._task.cancel()
+
+    def heard_content(self) -> None:
+        self._first = None
+
+    def heard(self, part: StreamPart) -> None:
+        """A part came in the middle of a wait."""
         if type(part) in CONTENT_PARTS:
-            first_until = None
-        yield part
+            self._first = None
+        if self._task is not None:
+            self._aim(self._clock.now())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        self._waited += self._clock.now() - self._since
+        if not self.expired or task is None:
+            return
+        self.expired = False
+        if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._cut(self._field, getattr(self._limits, self._field)) from error
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle, self._rings_at = None, math.inf
 
 
-async def _next(
-    parts: AsyncIterator[StreamPart], clock: Clock, wait: float | None, who: str, field: str, limits: Timeouts
-) -> StreamPart | None:
-    if wait is None:
-        return await anext(parts, None)
+async def watched(parts: AsyncIterator[StreamPart], patience: Patience) -> AsyncGenerator[StreamPart, None]:
+    """The same parts, each waited for with patience. They are left open: close them."""
+    pull, first = parts.__anext__, True
+    try:
+        while True:
+            with patience:
+                try:
+                    part = await pull()
+                except StopAsyncIteration:
+                    return
+            if first and type(part) in CONTENT_PARTS:
+                first = False
+                patience.heard_content()
+            yield part
+    finally:
+        patience.close()
 
-    def error() -> LamellaError:
-        what = 'no content' if field == 'first_content_s' else 'no further part'
-        return LamellaError('DEADLINE_EXCEEDED', f'{who}: {what} within {field}={getattr(limits, field):g}')
 
-    async with Cutoff(clock, wait, error):
-        return await anext(parts, None)
+def not_in_time(who: str) -> Cut:
+    """The errors for the limits of one model's calls."""
+
+    def cut(field: str, seconds: float) -> LamellaError:
+        return LamellaError('DEADLINE_EXCEEDED', f'{who}: {_MISSING[field]} within {field}={seconds:g}')
+
+    return cut
+
+
+_MISSING = {'total_s': 'not done', 'first_content_s': 'no content', 'idle_s': 'no further part'}

@@ -20,6 +20,7 @@ from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.retry import Retry
+from lamella.middleware.resilience.timeout import Timeout
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
 from lamella.middleware.shaping.default_settings import DefaultSettings
@@ -55,6 +56,7 @@ __all__ = [
     'RunHookParams',
     'SimulateStreaming',
     'Stack',
+    'Timeout',
     'ToolApproval',
     'ToolHookParams',
     'generate_middleware',

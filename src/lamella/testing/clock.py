@@ -34,15 +34,21 @@ class FakeClock:
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        woken = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
         timer = self.call_later(seconds, lambda: None if woken.done() else woken.set_result(None))
+        if self._auto:
+            loop.call_soon(self._pass, self._now + max(0.0, seconds), woken)
         try:
-            if self._auto:
-                await asyncio.sleep(0)
-                self._move(max(self._now, self._now + seconds))
             await woken
         finally:
             timer.cancel()
+
+    def _pass(self, target: float, woken: asyncio.Future[None]) -> None:
+        """Move on to the next timer, and let others run, until the sleeper wakes: by itself, or because it is cancelled."""
+        if not woken.done():
+            self._move(min(target, self._timers[0][0]) if self._timers else target)
+            asyncio.get_running_loop().call_soon(self._pass, target, woken)
 
     async def advance(self, seconds: float) -> None:
         """Move the time forward; what was waiting for it runs, in order."""
