@@ -256,6 +256,9 @@ SAMPLES: dict[str, Any] = {
     'extract_reasoning': lambda: catalog.ExtractReasoning(tag_name='think'),
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
     'console_logger': lambda: catalog.ConsoleLogger(stream=io.StringIO()),
+    'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),
+    'concurrency_limit': lambda: catalog.ConcurrencyLimit(max_concurrent=9),
+    'filesystem': lambda: catalog.Filesystem(root_dir='.'),
     'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),
 }
 LAYERS = Middleware().middleware()

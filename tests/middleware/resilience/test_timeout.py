@@ -50,7 +50,15 @@ async def test_each_limit_holds_in_both_modes(
     assert answer.details == {'by': 'timeout', 'limit': limit, 'limit_s': seconds}
     assert [(attempt.model, attempt.duration_s) for attempt in answer.attempts] == [('x/a', pytest.approx(at))]
     (cut,) = sink.named('timeout.cut')
-    assert cut.facts == {'model': 'x/a', 'limit': limit, 'limit_s': seconds}
+    assert cut.facts == {
+        'model': 'x/a',
+        'status': 'DEADLINE_EXCEEDED',
+        'duration_s': pytest.approx(at),
+        'error': answer,
+        'limit': limit,
+        'limit_s': seconds,
+    }
+    assert sink.named('model.error') == []  # the call itself was left
 
 
 @in_virtual_time
