@@ -57,7 +57,8 @@ class Timeout(BaseMiddleware[TimeoutConfig]):
     comes, so with `first_content_s` or `idle_s` the model is asked for a stream, also by `generate`. Inside of `Retry` each
     attempt has the limits, outside of it all attempts together, waits between them included.
 
-    Events: `timeout.cut(model, limit, limit_s, status, duration_s, error)`. The error's `details` have `by`, `limit` and `limit_s`.
+    Events: `timeout.cut(model, limit, limit_s, status, duration_s, error)`. The error's `details` have `by`, `limit` and
+    `limit_s`.
     """
 
     order = Order(better_inside={'cache': 'an answer that is there would be timed too'})
