@@ -7,8 +7,11 @@ that remember do so in memory here: what a verb costs on the other stores is mea
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from benchmarks.measure import Result, per_call_now, show
 from benchmarks.subjects import PIECES, PassModel, PassStream, PassTool, app
@@ -22,6 +25,7 @@ from lamella.middleware import (
     ExtractJson,
     ExtractReasoning,
     Fallback,
+    OTelMiddleware,
     RateLimit,
     Retry,
     SimulateStreaming,
@@ -43,6 +47,8 @@ LAYERS: Layers = {
     'ExtractJson': lambda: ExtractJson(),
     'ExtractReasoning': lambda: ExtractReasoning(tag_name='think'),
     'Fallback': lambda: Fallback(models=['bench/tools']),
+    'OTelMiddleware(no SDK)': lambda: OTelMiddleware(),
+    'OTelMiddleware(SDK)': lambda: OTelMiddleware(tracer=_provider()),
     'RateLimit(calls)': lambda: RateLimit(max_calls=10**9, per_s=1),
     'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
     'Retry': lambda: Retry(),
@@ -54,6 +60,19 @@ LAYERS: Layers = {
 TOOL_LAYERS: Layers = {
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
+
+
+class _Nowhere(SpanExporter):
+    """Takes every span at once and keeps none."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def _provider() -> TracerProvider:
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
+    return provider
 
 
 def run() -> list[Result]:

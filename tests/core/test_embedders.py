@@ -129,7 +129,7 @@ async def test_a_call_is_told_once_however_often_the_model_is_wrapped() -> None:
     with pytest.raises(LamellaError):
         await model.embed(REQUEST, within)
     assert sink.names == ['embedding.start', 'embedding.end', 'embedding.start', 'embedding.error']
-    facts = {'model': 'scripted/embedding', 'attempt': 1, 'texts': 2}
+    facts = {'model': 'scripted/embedding', 'attempt': 1, 'call': 1, 'texts': 2}
     assert sink.events[0].facts == facts
     assert sink.events[1].facts == {**facts, 'usage': None, 'duration_s': 0.0}
     assert (len(within.attempts), within.attempts[0].status) == (1, 'UNAVAILABLE')

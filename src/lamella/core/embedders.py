@@ -22,17 +22,19 @@ _NO_LIMITS = EmbeddingInfo()
 async def call_embedding(params: EmbedHookParams, ctx: Ctx) -> EmbeddingResponse:
     """Ask the model. Raises what the model raises; INTERNAL when it does not give one vector for each text."""
     model, started, texts = params.model, ctx.clock.now(), len(params.request.texts)
-    tells = bool(ctx.sinks) and not model.layered
+    tells, call = bool(ctx.sinks) and not model.layered, 0
+    if not model.layered:
+        call = ctx.sent = ctx.sent + 1
     if tells:
-        ctx.emit('embedding.start', model=model.name, attempt=params.attempt, texts=texts)
+        ctx.emit('embedding.start', model=model.name, attempt=params.attempt, call=call, texts=texts)
     try:
         response = _answered(await model.embed(params.request, ctx), model.name, texts)
     except LamellaError as error:
-        ctx.record_failure(model.name, error, started, 'embedding.error')
+        ctx.record_failure(model.name, error, started, 'embedding.error', call=call)
         raise
     if tells:
         took = ctx.clock.now() - started
-        facts = {'model': model.name, 'attempt': params.attempt, 'texts': texts, 'usage': response.usage}
+        facts = {'model': model.name, 'attempt': params.attempt, 'call': call, 'texts': texts, 'usage': response.usage}
         ctx.emit('embedding.end', **facts, duration_s=took)
     return response
 

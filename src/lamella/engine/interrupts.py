@@ -33,6 +33,7 @@ class ToolRestart(Data, frozen=True):
     decision: str
     metadata: Mapping[str, Any] = {}
     edited: tuple[Any, ...] = ()
+    traceparent: str = ''
 
 
 class ToolAnswer(Data, frozen=True):
@@ -44,6 +45,7 @@ class ToolAnswer(Data, frozen=True):
     decision: str
     output: Any = None
     is_error: bool = False
+    traceparent: str = ''
 
 
 Decision = ToolRestart | ToolAnswer
@@ -59,19 +61,19 @@ def restart_tool(
     """
     ref, name, digest, decision = _identity(interrupt, 'restart_tool')
     edited = () if input is _SAME_INPUT else (input,)
-    return ToolRestart(ref, name, digest, decision, dict(metadata or {}), edited)
+    return ToolRestart(ref, name, digest, decision, dict(metadata or {}), edited, _traceparent(interrupt))
 
 
 def respond_to_tool(interrupt: ToolRequestPart, output: Any) -> ToolAnswer:
     """Answer in the tool's place. Give it to `generate(resume_respond=[…])`. `output` is a JSON value or a pydantic model."""
     ref, name, digest, decision = _identity(interrupt, 'respond_to_tool')
-    return ToolAnswer(ref, name, digest, decision, to_json(output, name))
+    return ToolAnswer(ref, name, digest, decision, to_json(output, name), traceparent=_traceparent(interrupt))
 
 
 def deny_tool(interrupt: ToolRequestPart, reason: str = 'denied by the user') -> ToolAnswer:
     """Tell the model no: it gets `reason` as the call's error. Give it to `generate(resume_respond=[…])`."""
     ref, name, digest, decision = _identity(interrupt, 'deny_tool')
-    return ToolAnswer(ref, name, digest, decision, reason, is_error=True)
+    return ToolAnswer(ref, name, digest, decision, reason, is_error=True, traceparent=_traceparent(interrupt))
 
 
 def _identity(interrupt: ToolRequestPart, who: str) -> tuple[str, str, str, str]:
@@ -83,6 +85,12 @@ def _identity(interrupt: ToolRequestPart, who: str) -> tuple[str, str, str, str]
     noted = (interrupt.metadata or {}).get('interrupt')
     decision = noted.get('id', '') if isinstance(noted, Mapping) else ''
     return request.ref, request.name, digest_of(request), str(decision)
+
+
+def _traceparent(interrupt: ToolRequestPart) -> str:
+    """The trace of the run that was interrupted, where somebody traced it: for whoever traces the one that goes on."""
+    noted = (interrupt.metadata or {}).get('interrupt')
+    return str(noted.get('traceparent', '')) if isinstance(noted, Mapping) else ''
 
 
 def interrupted(part: ToolRequestPart, interrupt: Interrupt, nonce: str) -> ToolRequestPart:

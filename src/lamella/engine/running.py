@@ -26,7 +26,7 @@ def too_long(ctx: Ctx) -> LamellaError:
 async def whole_run(run: Run, ctx: Ctx) -> GenerateResponse:
     """A run through the layers around it. Every failure leaves with the attempts that were made."""
     if ctx.sinks:
-        ctx.emit('run.start', model=run.model.name, streaming=False)
+        ctx.emit('run.start', model=run.model.name, streaming=False, **_resumed(run))
     try:
         if run.keeper is not None:
             response = await _kept_run(run, run.keeper, ctx)
@@ -54,7 +54,7 @@ async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGener
     if ctx.deadline is not None:
         items = _in_time(items, ctx)
     if ctx.sinks:
-        ctx.emit('run.start', model=run.model.name, streaming=True)
+        ctx.emit('run.start', model=run.model.name, streaming=True, **_resumed(run))
     try:
         async for item in items:
             kind = type(item)
@@ -154,6 +154,12 @@ async def _in_time(items: AsyncGenerator[Any, None], ctx: Ctx) -> AsyncGenerator
             yield item
     finally:
         await items.aclose()
+
+
+def _resumed(run: Run) -> dict[str, Any]:
+    """The traces of the interrupted runs that this one goes on with."""
+    traces = dict.fromkeys(decision.traceparent for decision in run.decisions if decision.traceparent)
+    return {'resumes': tuple(traces)} if run.decisions else {}
 
 
 def _run_response(response: Any, run: Run) -> GenerateResponse:

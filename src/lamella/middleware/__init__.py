@@ -30,6 +30,7 @@ from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
 from lamella.middleware.tools.filesystem import Filesystem
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
+from lamella.middleware.trace.otel_middleware import OTelMiddleware
 
 __all__ = [
     'AddToolInputExamples',
@@ -49,6 +50,7 @@ __all__ = [
     'GenerateMiddlewareContext',
     'ModelFallback',
     'ModelHookParams',
+    'OTelMiddleware',
     'Order',
     'OrderWarning',
     'RateLimit',
