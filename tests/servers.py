@@ -150,16 +150,16 @@ class RedisServer(Server):
         """Whether it answers PING, and is not reading its files any more."""
         return self.ask('PING') == b'+PONG'
 
-    def ask(self, *words: str) -> bytes:
-        """The first line of the answer to one command, over a connection of its own; empty while nobody is there."""
+    def ask(self, *words: str, lines: int = 1) -> bytes:
+        """The first lines of the answer to one command, over a connection of its own; empty while nobody is there."""
         try:
             with socket.create_connection(('127.0.0.1', self.port), timeout=5) as connection:
                 for command in (('AUTH', PASSWORD), words):
                     parts = (f'${len(word.encode())}\r\n{word}\r\n' for word in command)
                     connection.sendall(f'*{len(command)}\r\n{"".join(parts)}'.encode())
-                answers = connection.makefile('rb')
-                answers.readline()
-                return answers.readline().rstrip()
+                with connection.makefile('rb') as answers:
+                    answers.readline()
+                    return b''.join(answers.readline() for _ in range(lines)).rstrip(b'\r\n' if lines == 1 else b'')
         except OSError:
             return b''
 
@@ -237,11 +237,14 @@ class PostgresServer(Server):
         super().stop()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(below: int = 65_536) -> int:
+    """Redis as a node of a cluster needs the port 10,000 above its own, too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port: int = probe.getsockname()[1]
+        if port < below:
+            return port
 
 
 def redis_binary() -> Path:

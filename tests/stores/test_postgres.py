@@ -1,18 +1,276 @@
-"""The Postgres store keeps the ports' promises."""
+"""The Postgres store keeps the ports' promises, and says clearly when the server does not let it."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from lamella.core.ports import Store
 from lamella.stores import open_store
+from lamella.stores._postgres import migrations
+from lamella.stores.postgres import PostgresStore
 from lamella.testing.stores import StoreConformance
+from lamella.types import LamellaError
+from tests.servers import PASSWORD, PASSWORD_IN_URL, PostgresServer
+from tests.stores.cut import wire_to
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Store]:
+    store = open_store(postgres_url, namespace=f'test-{uuid4().hex}')
+    yield store
+    await store.aclose()
 
 
 class TestPostgresStore(StoreConformance):
     @pytest.fixture
-    async def store(self, postgres_url: str):
-        store = open_store(postgres_url, namespace=f'test-{uuid4().hex}')
-        yield store
+    def store(self, store: Store) -> Store:
+        return store
+
+
+async def test_it_works_without_prepared_statements(postgres_url: str) -> None:
+    store = open_store(f'{postgres_url}?statement_cache_size=0&namespace=test-{uuid4().hex}')
+    assert (await store.add('k')).value == 1
+    assert (await store.add('k')).value == 2
+    await store.aclose()
+
+
+async def run(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+@asynccontextmanager
+async def weak_user(url: str, *statements: str) -> AsyncIterator[str]:
+    """The URL of a new user who owns one schema, which is in the URL."""
+    name = f'weak_{uuid4().hex}'
+    made = (f"CREATE ROLE {name} LOGIN PASSWORD 'w'", f'CREATE SCHEMA {name} AUTHORIZATION {name}')
+    await run(url, *made, *(statement.replace('ME', name) for statement in statements))
+    host = urlsplit(url).netloc.rpartition('@')[2]
+    yield f'postgresql://{name}:w@{host}/postgres?schema={name}'
+    await run(url, f'DROP SCHEMA {name} CASCADE', f'DROP OWNED BY {name}', f'DROP ROLE {name}')
+
+
+async def failure_of(url: str) -> LamellaError:
+    store = open_store(url)
+    with pytest.raises(LamellaError) as caught:
+        await store.add('k')
+    await store.aclose()
+    assert PASSWORD not in str(caught.value)
+    assert PASSWORD_IN_URL not in str(caught.value)
+    return caught.value
+
+
+async def test_a_server_that_is_away_is_named(own_postgres: PostgresServer) -> None:
+    own_postgres.kill()
+    error = await failure_of(own_postgres.url)
+    assert error.status == 'UNAVAILABLE'
+    assert own_postgres.address in error.message
+
+
+async def test_a_wrong_password_is_said(postgres_url: str) -> None:
+    error = await failure_of(postgres_url.replace(PASSWORD_IN_URL, 'hunter2'))
+    assert (error.status, 'hunter2' in str(error)) == ('UNAUTHENTICATED', False)
+
+
+async def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
+    error = await failure_of(postgres_url.removesuffix('/postgres') + '/attic')
+    assert (error.status, 'has no database of that name' in error.message) == ('NOT_FOUND', True)
+
+
+async def test_a_user_who_may_make_no_schema_is_told(postgres_url: str) -> None:
+    async with weak_user(postgres_url) as url:
+        error = await failure_of(url.replace('?schema=', '?schema=x_'))
+        assert error.status == 'PERMISSION_DENIED'
+        store = open_store(url)
+        assert (await store.add('k')).value == 1  # a schema of its own is enough
         await store.aclose()
+
+
+async def test_a_read_only_server_is_said_and_can_be_read(postgres_url: str) -> None:
+    async with weak_user(postgres_url) as url:
+        store = open_store(url)
+        await store.put('k', b'x')
+        await store.aclose()
+        await run(postgres_url, f'ALTER ROLE {urlsplit(url).username} SET default_transaction_read_only = on')
+        error = await failure_of(url)
+        assert (error.status, 'is a read-only replica' in error.message) == ('FAILED_PRECONDITION', True)
+        assert (await store.get('k')).value == b'x'
+        await store.aclose()
+
+
+async def test_an_isolation_in_which_steps_would_not_see_each_other_is_refused(postgres_url: str) -> None:
+    async with weak_user(postgres_url, "ALTER ROLE ME SET default_transaction_isolation = 'repeatable read'") as url:
+        error = await failure_of(url)
+        assert (error.status, 'read committed' in error.message) == ('FAILED_PRECONDITION', True)
+
+
+async def test_a_number_that_does_not_fit_is_no_outage(store: Store) -> None:
+    with pytest.raises(LamellaError) as caught:
+        await store.add('k', 2**70)
+    assert caught.value.status == 'INVALID_ARGUMENT'
+    assert (await store.add('k')).value == 1
+
+
+async def test_a_schema_that_was_dropped_is_made_again(own_postgres: PostgresServer) -> None:
+    store = open_store(own_postgres.url)
+    await store.add('k')
+    await run(own_postgres.url, 'DROP SCHEMA lamella CASCADE')
+    with pytest.raises(LamellaError, match='has lost its tables'):
+        await store.add('k')
+    assert (await store.add('k')).value == 1
+    await store.aclose()
+
+
+async def test_a_newer_schema_is_left_alone(own_postgres: PostgresServer) -> None:
+    newer = len(migrations('lamella')) + 1
+    store = open_store(own_postgres.url)
+    await store.add('k')
+    await store.aclose()
+    await run(own_postgres.url, f'UPDATE lamella.schema_version SET version = {newer}')
+    assert (await store.add('k')).value == 2
+    await store.aclose()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [*migrations('lamella'), 'CREATE TABLE lamella.more (x int); SELECT 1 / 0']
+    with monkeypatch.context() as patch:
+        patch.setattr('lamella.stores._postgres.migrations', lambda schema: broken)
+        assert (await failure_of(own_postgres.url)).status == 'INVALID_ARGUMENT'
+    store = open_store(own_postgres.url)
+    assert (await store.add('k')).value == 1
+    await store.aclose()
+
+
+async def test_a_migration_is_made_once_and_keeps_what_is_there(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(own_postgres.url)
+    await store.add('k')
+    await store.aclose()
+    more = [*migrations('lamella'), 'CREATE TABLE lamella.more (x int)']
+    monkeypatch.setattr('lamella.stores._postgres.migrations', lambda schema: more)
+    stores = [open_store(own_postgres.url) for _ in range(4)]
+    counts = await asyncio.gather(*[one.add('k') for one in stores])
+    assert sorted(count.value for count in counts) == [2, 3, 4, 5]
+    for one in stores:
+        await one.aclose()
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for(postgres_url: str) -> None:
+    name = f'test-{uuid4().hex}'
+    store = open_store(f'{postgres_url}?timeout_s=0.3', namespace=name)
+    await store.add('k')
+    holder = await asyncpg.connect(postgres_url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute('UPDATE lamella.counters SET value = value WHERE namespace = $1', name)
+    with pytest.raises(LamellaError) as caught:
+        await store.add('k')
+    assert caught.value.status == 'UNAVAILABLE'
+    await transaction.rollback()
+    await holder.close()
+    assert (await store.add('k')).value == 2
+    await store.aclose()
+
+
+async def test_a_restarted_server_is_found_again_by_itself(own_postgres: PostgresServer) -> None:
+    store = open_store(own_postgres.url)
+    await asyncio.gather(*[store.add('k') for _ in range(30)])
+    await asyncio.to_thread(own_postgres.kill)
+    for _ in range(2):
+        with pytest.raises(LamellaError) as caught:
+            await store.add('k')
+        assert caught.value.status == 'UNAVAILABLE'
+    await asyncio.to_thread(own_postgres.start)
+    counts = await asyncio.gather(*[store.add('k') for _ in range(30)])
+    assert max(count.value for count in counts) == 60
+    await store.aclose()
+
+
+async def test_what_writes_is_never_sent_twice_and_what_reads_is(postgres_url: str) -> None:
+    parts = urlsplit(postgres_url)
+    async with wire_to(parts.hostname, parts.port) as wire:
+        login = parts.netloc.rpartition('@')[0]
+        url = f'postgresql://{login}@127.0.0.1:{wire.port}/postgres?namespace=test-{uuid4().hex}'
+        store = open_store(f'{url}&max_connections=1&statement_cache_size=0')
+        await store.add('k', 1)
+        wire.cut_answers_to(b'add_all')
+        with pytest.raises(LamellaError) as caught:
+            await store.add('k', 1)
+        assert caught.value.status == 'UNAVAILABLE'
+        await store.aclose()
+        assert (await store.count('k')).value in (1, 2)
+        wire.cut_answers_to(b'FROM lamella.counters')
+        await store.count('k')
+        wire.cut_answers_to(b'FROM lamella.items')
+        await store.get('k')
+        assert wire.cuts == 3
+        await store.aclose()
+
+
+async def test_a_list_is_read_on_without_a_gap_while_many_write_to_it(store: Store) -> None:
+    """Numbers are given before a transaction is committed: without a lock, a lower one could become visible after a higher."""
+    seen: list[str] = []
+    keys = [f'k{n}' for n in range(300)]
+    writing = asyncio.gather(*[store.put(key, b'x', listed='l') for key in keys])
+    after = 0
+    while not writing.done() or await store.listed('l', after=after):
+        for one in await store.listed('l', after=after, limit=7):
+            seen.append(one.key)
+            after = one.version
+    assert sorted(seen) == sorted(keys)
+
+
+async def test_expired_rows_are_removed_as_the_store_is_used(own_postgres: PostgresServer) -> None:
+    store = open_store(own_postgres.url)
+    for number in range(50):
+        await store.put(f'v{number}', b'x', expire_s=0)
+        await store.append(f'g{number}', b'x', expire_s=0)
+    for _ in range(64):
+        await store.add('k')
+    assert await rows(own_postgres.url) == {
+        'items': 0,
+        'logs': 0,
+        'entries': 0,
+        'counters': 1,
+        'buckets': 0,
+        'leases': 0,
+    }
+    await store.aclose()
+
+
+async def rows(url: str) -> dict[str, int]:
+    connection = await asyncpg.connect(url)
+    tables = ('items', 'logs', 'entries', 'counters', 'buckets', 'leases')
+    counted = {table: await connection.fetchval(f'SELECT count(*) FROM lamella.{table}') for table in tables}
+    await connection.close()
+    return counted
+
+
+async def test_a_forgotten_store_closes_its_connections(own_postgres: PostgresServer) -> None:
+    store = open_store(own_postgres.url)
+    await store.add('k')
+    del store
+    gc.collect()
+    watcher = await asyncpg.connect(own_postgres.url)
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(30):
+        while await watcher.fetchval(mine):  # noqa: ASYNC110 (the server's own books)
+            await asyncio.sleep(0.01)
+    await watcher.close()
+
+
+def test_its_name_shows_no_password() -> None:
+    assert repr(PostgresStore('postgresql://user:hunter2@db.example/d')) == "PostgresStore('Postgres at db.example')"

@@ -42,11 +42,25 @@ _ANSWERS: tuple[tuple[tuple[type[BaseException], ...], Status, str], ...] = (
 )
 
 
+_BROKEN = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
     """Verbs leave nothing behind in the session, so nothing needs the round trip that cleans it."""
 
     def get_reset_query(self) -> str:
         return ''
+
+
+async def _connect(*args: Any, **options: Any) -> Any:
+    """Not left half open by a cancellation, which the driver would complain about: it is waited for, and then closed."""
+    connecting = asyncio.ensure_future(asyncpg.connect(*args, **options))
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            (await connecting).terminate()
+        raise
 
 
 def migrations(schema: str) -> list[str]:
@@ -65,7 +79,7 @@ class Client:
         self._is_ready = False
         self._preparing = asyncio.Lock()
         self._open: Callable[[], Any] = lambda: asyncpg.create_pool(
-            dsn, min_size=0, max_size=max_connections, connection_class=_Connection, **options
+            dsn, min_size=0, max_size=max_connections, connect=_connect, connection_class=_Connection, **options
         )
 
     async def ask(self, work: Ask[T], *, reads: bool = False) -> T:
@@ -84,15 +98,17 @@ class Client:
             raise self._translated(error) from error
 
     async def _on_a_connection(self, work: Ask[T]) -> T:
-        async with asyncio.timeout(self._timeout_s) as waiting:
-            async with self._pool.acquire() as connection:
-                waiting.reschedule(None)  # from here on the driver's own limit counts
-                try:
-                    return await work(connection)
-                except _AWAY:
-                    with suppress(asyncpg.InterfaceError):  # it ended by itself
-                        connection.terminate()
-                    raise
+        async with asyncio.timeout(self._timeout_s):
+            connection = await self._pool.acquire()
+        try:
+            return await work(connection)
+        except _BROKEN:
+            with suppress(asyncpg.InterfaceError):  # it ended by itself
+                connection.terminate()
+            raise
+        finally:
+            # After a time-out or a cancellation, the driver tells the server to let be what is still waiting there.
+            await self._pool.release(connection, timeout=self._timeout_s)
 
     async def _prepare(self) -> None:
         async with self._preparing:
@@ -118,7 +134,10 @@ class Client:
             version = await self._version(connection)
             if version >= len(scripts):
                 return
-            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS {self._schema}')
+            if not await connection.fetchval(
+                'SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = $1', self._schema
+            ):
+                await connection.execute(f'CREATE SCHEMA {self._schema}')
             await connection.execute(
                 f'CREATE TABLE IF NOT EXISTS {self._schema}.schema_version (version integer NOT NULL)'
             )

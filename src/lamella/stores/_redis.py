@@ -168,7 +168,7 @@ _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AskError, 'ASK'),
 )
 # Before version 7, what fails inside of a script is told in the middle of a sentence.
-_IN_A_SCRIPT = re.compile(r'^Error running script.* -([A-Z]+) ', re.DOTALL)
+_IN_A_SCRIPT = re.compile(r'^Error running script.*@user_script: ?\d+: -?([A-Z]+) ', re.DOTALL)
 
 
 def _word(error: Exception) -> str:
