@@ -4,7 +4,6 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +12,7 @@ from hypothesis import settings
 
 from lamella.core.stores import SCHEMES
 from lamella.simulator import Simulator
-from tests.servers import PostgresServer, RedisServer, Server, server_folder
+from tests.servers import PostgresServer, RedisServer, Server, running
 
 settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
@@ -60,17 +59,6 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.endswith(('_API_KEY', '_BASE_URL')) or name.startswith('LAMELLA_'):
             monkeypatch.delenv(name)
-
-
-@contextmanager
-def running(kind: type[Server], *, durable: bool) -> Iterator[Server]:
-    with server_folder() as folder:
-        server = kind(folder, durable=durable)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
 
 
 @pytest.fixture(scope='session')

@@ -30,8 +30,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+S = TypeVar('S', bound='Server')
 PATIENCE_S = 60
 PASSWORD = 'a-password/of:the@tests'
 PASSWORD_IN_URL = 'a-password%2Fof%3Athe%40tests'
@@ -235,6 +236,18 @@ class PostgresServer(Server):
         if self.process is not None:
             self.process.send_signal(2)
         super().stop()
+
+
+@contextmanager
+def running(kind: type[S], *options: str, durable: bool) -> Iterator[S]:
+    """A server in a folder of its own, for as long as the block runs."""
+    with server_folder() as folder:
+        server = kind(folder, *options, durable=durable)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def free_port(below: int = 65_536) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,53 @@ async def test_expired_rows_are_removed_as_the_store_is_used(tmp_path: Path) -> 
         await store.add('k')
     count = await store._read(lambda db, now: db.execute('SELECT count(*) FROM lamella_values').fetchone()[0])
     assert count == 0
+    await store.aclose()
+
+
+async def test_what_only_reads_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / 'state.db', timeout_s=0.01)
+    await store.put('k', b'x')
+    other = sqlite3.connect(tmp_path / 'state.db', isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    assert (await store.get('k')).value == b'x'
+    assert (await store.count('k')).value == 0
+    with pytest.raises(LamellaError, match='locked') as caught:
+        await store.put('k', b'y')
+    assert caught.value.status == 'UNAVAILABLE'
+    other.execute('ROLLBACK')
+    other.close()
+    assert await store.put('k', b'y') > 0
+    await store.aclose()
+
+
+async def test_a_file_may_belong_to_somebody_else_too(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / 'app.db', isolation_level=None)
+    other.execute('PRAGMA user_version = 7')
+    other.execute('CREATE TABLE theirs (x)')
+    store = SQLiteStore(tmp_path / 'app.db')
+    assert (await store.add('k')).value == 1
+    await store.aclose()
+    assert other.execute('PRAGMA user_version').fetchone() == (7,)
+    other.execute('INSERT INTO theirs VALUES (1)')
+    other.close()
+
+
+async def test_a_file_shrinks_again_when_much_has_expired(tmp_path: Path) -> None:
+    clock = FakeClock()
+    path = tmp_path / 'state.db'
+    store = SQLiteStore(path, clock=clock)
+    for number in range(300):
+        await store.put(f'k{number}', b'x' * 10_000, expire_s=1)
+    await clock.advance(2)
+    assert await store.sweep() == 300
+    for _ in range(64 * 8):
+        await store.add('k')
+    await store.aclose()
+    assert path.stat().st_size < 1_500_000  # of more than 3,000,000
+
+
+@pytest.mark.parametrize(('synchronous', 'level'), [('normal', 1), ('full', 2)])
+async def test_how_much_is_written_through_is_chosen(tmp_path: Path, synchronous, level: int) -> None:
+    store = SQLiteStore(tmp_path / 'state.db', synchronous=synchronous)
+    assert await store._read(lambda db, now: db.execute('PRAGMA synchronous').fetchone()[0]) == level
     await store.aclose()

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, unquote
@@ -84,30 +85,33 @@ class SQLiteStore:
         return work(connection, self._clock.time())
 
     def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        self._writes += 1
+        sweeps = self._writes % _SWEEP_EVERY == 1
         connection.execute('BEGIN IMMEDIATE')
         try:
             now = self._clock.time()
-            self._writes += 1
-            if self._writes % _SWEEP_EVERY == 1:
-                self._swept(connection, now)
+            if sweeps:
+                verbs.sweep(connection, now)
             result = work(connection, now)
             connection.execute('COMMIT')
         except BaseException:
             if connection.in_transaction:
                 connection.execute('ROLLBACK')
             raise
+        if sweeps:
+            self._shrink(connection)
         return result
 
-    def _swept(self, connection: sqlite3.Connection, now: float) -> int:
-        removed = verbs.sweep(connection, now)
-        if removed:
-            connection.execute(f'PRAGMA incremental_vacuum({_FREED_PAGES})').fetchall()
-        return removed
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        """Give pages that are free back to the file system, some at a time. A script, as `execute` gives back only one."""
+        if connection.execute('PRAGMA freelist_count').fetchone()[0] > _FREED_PAGES:
+            with suppress(sqlite3.OperationalError):  # somebody else writes; the next time is soon
+                connection.executescript(f'PRAGMA incremental_vacuum({_FREED_PAGES})')
 
     async def sweep(self) -> int:
         """Remove what has expired, at once instead of as the store is used. How many rows there were."""
         removed = 0
-        while batch := await self._write(self._swept):
+        while batch := await self._write(verbs.sweep):
             removed += batch
         return removed
 
