@@ -25,6 +25,7 @@ from lamella.middleware import (
     ExtractJson,
     ExtractReasoning,
     Fallback,
+    Idempotency,
     OTelMiddleware,
     RateLimit,
     Retry,
@@ -58,6 +59,8 @@ LAYERS: Layers = {
 }
 # Layers around tools: measured on one tool round.
 TOOL_LAYERS: Layers = {
+    'Idempotency': lambda: Idempotency(tools=['add'], scope='run'),
+    'Idempotency(replay)': lambda: Idempotency(tools=['add']),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
 

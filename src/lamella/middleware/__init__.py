@@ -19,6 +19,7 @@ from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
+from lamella.middleware.resilience.idempotency import Idempotency
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.timeout import Timeout
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
@@ -48,6 +49,7 @@ __all__ = [
     'Filesystem',
     'GenerateHookParams',
     'GenerateMiddlewareContext',
+    'Idempotency',
     'ModelFallback',
     'ModelHookParams',
     'OTelMiddleware',

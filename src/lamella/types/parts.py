@@ -16,12 +16,14 @@ class ToolRequest(Data, frozen=True):
 
 
 class ToolResponse(Data, frozen=True):
-    """What a tool answered. `output` is a JSON value; `is_error` tells the model that the tool failed."""
+    """What a tool answered. `output` is a JSON value; `is_error` tells the model that the tool failed. `metadata` is what layers
+    noted of the call; it is never sent to a model."""
 
     name: str
     output: Any = None
     ref: str | None = None
     is_error: bool = False
+    metadata: JSON | None = None
 
 
 class TextPart(Data, frozen=True, tag_field='type', tag='text'):
