@@ -100,11 +100,14 @@ class Lamella(Registration, Embedding):
     ) -> Lamella:
         """The app that a `lamella.toml` (or a `spine.toml`) describes: see docs/config.md.
 
-        `environment` is what `${NAME}` means in it, `os.environ` when left out; `options` are further keywords of `Lamella`
-        and win. Raises ConfigError with every problem of the file: line, column, the nearest right name, and an example.
+        `environment` is what `${NAME}` means in it, `os.environ` when left out; `options` are further keywords of
+        `Lamella` and win; `sinks` are added. Raises ConfigError with every problem of the file: line, column, the nearest
+        right name, and an example.
         """
         loaded = import_module('lamella.engine.config.load').load(path, environment)
-        app = cls(**{**loaded.options(), **options})
+        given = loaded.options()
+        sinks = [*given.get('sinks', ()), *options.pop('sinks', ())]
+        app = cls(**{**given, **options, 'sinks': sinks})
         app.chains = loaded.chains
         for name, model in loaded.models.items():
             app.model_alias(name, model)

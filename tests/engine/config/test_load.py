@@ -15,13 +15,16 @@ from lamella import Lamella, Timeouts
 from lamella.engine.config.load import load
 from lamella.engine.config.problems import ConfigFileError
 from lamella.engine.config.schema import file_schema
+from lamella.engine.traces import TraceReader, TraceStore
 from lamella.middleware import Fallback, Retry
 from lamella.simulator import Simulator
+from lamella.testing import CollectingSink
 from lamella.types import ConfigError, UnknownNameError
 
 WHOLE = """
 model = 'fast'
 store = 'main'
+trace = '{folder}/traces.db'
 max_parallel_tools = 3
 check_order = 'ignore'
 
@@ -79,7 +82,8 @@ def problems(folder: Path, text: str, environment: Any = None) -> list[tuple[int
 async def test_a_file_makes_an_app_that_answers(tmp_path: Path) -> None:
     async with Simulator() as sim:
         environment = {'KEY': 'key-from-outside', 'URL': f'{sim.base_url}/v1'}
-        async with Lamella.from_config(written(tmp_path, WHOLE), environment=environment) as ai:
+        sink = CollectingSink()
+        async with Lamella.from_config(written(tmp_path, WHOLE), environment=environment, sinks=[sink]) as ai:
             response = await ai.generate(prompt='I love bees.')
             await ai.resolve_store(None).put('k', b'v')
         (received,) = sim.requests
@@ -96,6 +100,12 @@ async def test_a_file_makes_an_app_that_answers(tmp_path: Path) -> None:
     assert isinstance(fallback, Fallback)
     assert (retry.config.max_retries, fallback.config.models) == (1, ('spare/gpt-x',))
     assert (tmp_path / 'state.db').exists()
+    kept, listening = ai.sinks
+    assert isinstance(kept, TraceStore)
+    assert listening is sink
+    kept.close()
+    with TraceReader(tmp_path / 'traces.db') as reader:
+        assert reader.run('last').status == 'final'
     assert ai.chain('fixed').layers[0].name == 'default_instructions'
     with pytest.raises(UnknownNameError, match="unknown chain 'fixd': did you mean 'fixed'"):
         ai.chain('fixd')

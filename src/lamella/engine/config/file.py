@@ -63,6 +63,7 @@ class File(_Strict):
     model: str | None = Field(None, description='The model of calls that name none.')
     chain: str | None = Field(None, description='The chain around every call of the app; `default` when there is one.')
     store: str | None = Field(None, description='Where layers remember: a URL, or a name of `[stores]`.')
+    trace: str | None = Field(None, description='A file in which every run is kept, for `lamella trace`.')
     max_parallel_tools: Whole | None = Field(None, description='Tools of one turn that run at once.')
     check_order: Literal['warn', 'error', 'ignore'] = Field('warn', description='What to do about a doubtful order.')
     plugins: dict[str, PluginTable] = Field({}, description='Providers of models.')
@@ -78,6 +79,7 @@ EXAMPLES: dict[Path, str] = {
     ('model',): "model = 'openai/gpt-5'",
     ('chain',): "chain = 'default'",
     ('store',): "store = 'sqlite:///state.db'",
+    ('trace',): "trace = 'traces.db'",
     ('max_parallel_tools',): 'max_parallel_tools = 8',
     ('check_order',): "check_order = 'warn'",
     ('plugins',): "[plugins.openai]\napi_key = '${OPENAI_API_KEY}'",

@@ -22,6 +22,7 @@ from lamella.engine.config.file import File, FileHints
 from lamella.engine.config.places import Path, Place, Places, value_at
 from lamella.engine.config.problems import ConfigFileError, Problem, Problems
 from lamella.engine.config.spine import Moved, Translation, is_spine
+from lamella.engine.traces import TraceStore
 from lamella.types import Data
 
 _AT = re.compile(r'\(at line (\d+), column (\d+)\)')
@@ -49,6 +50,8 @@ class Loaded(Data, frozen=True):
             'prices': {name: table.model_dump(exclude_none=True) for name, table in self.file.prices.items()} or None,
             **guards,
         }
+        if self.file.trace is not None:
+            options['sinks'] = [TraceStore(self.file.trace)]
         if self.file.model is not None:
             options['model'] = slashed(self.file.model)
         if self.file.max_parallel_tools is not None:
