@@ -98,3 +98,17 @@ async def test_many_at_once_wait_for_a_connection_and_do_not_fail(shared_store_u
     counts = await asyncio.gather(*[store.add('k') for _ in range(200)])
     assert sorted(count.value for count in counts) == list(range(1, 201))
     await store.aclose()
+
+
+async def test_a_close_in_the_middle_lets_what_is_under_way_end(shared_store_url: str) -> None:
+    store = open_store(shared_store_url)
+    for _ in range(3):
+        verbs = [asyncio.ensure_future(store.add('k')) for _ in range(30)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await store.aclose()
+        assert all(count.added for count in await asyncio.gather(*verbs))
+    assert (await store.count('k')).value == 90
+    await store.aclose()
+    del store
+    gc.collect()

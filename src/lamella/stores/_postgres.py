@@ -1,4 +1,4 @@
-"""The wire of the Postgres store: a pool for one event loop, the schema made and migrated, and errors in our own words."""
+"""The wire of the Postgres store: connections for one event loop, the schema made and migrated, and errors in our own words."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ except ModuleNotFoundError as missing:
     raise ConfigError("a store in Postgres needs the package asyncpg: pip install 'lamella[postgres]'") from missing
 
 T = TypeVar('T')
+_FAREWELL_S = 1.0
+_IDLE_S = 300.0  # firewalls forget connections that are idle for longer
 Ask = Callable[[Any], Awaitable[T]]
 _AWAY = (
     OSError,
@@ -42,27 +44,6 @@ _ANSWERS: tuple[tuple[tuple[type[BaseException], ...], Status, str], ...] = (
 )
 
 
-_BROKEN = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
-
-
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
-    """Verbs leave nothing behind in the session, so nothing needs the round trip that cleans it."""
-
-    def get_reset_query(self) -> str:
-        return ''
-
-
-async def _connect(*args: Any, **options: Any) -> Any:
-    """Not left half open by a cancellation, which the driver would complain about: it is waited for, and then closed."""
-    connecting = asyncio.ensure_future(asyncpg.connect(*args, **options))
-    try:
-        return await asyncio.shield(connecting)
-    except asyncio.CancelledError:
-        with suppress(Exception):
-            (await connecting).terminate()
-        raise
-
-
 def migrations(schema: str) -> list[str]:
     """Of `postgres.sql`, in order; the first brings version 1."""
     text = files('lamella.stores').joinpath('postgres.sql').read_text(encoding='utf-8')
@@ -70,17 +51,19 @@ def migrations(schema: str) -> list[str]:
 
 
 class Client:
-    """What belongs to one event loop: a pool, and whether the schema was looked after."""
+    """What belongs to one event loop: its connections, and whether the schema was looked after.
+
+    A pool of its own, as verbs leave nothing behind in a session: the driver's makes a task for every return of a connection.
+    """
 
     def __init__(self, dsn: str, shown: str, schema: str, max_connections: int, options: Mapping[str, Any]) -> None:
         self._shown, self._schema = shown, schema
         self._timeout_s: float = options['timeout']
-        self._pool: Any = None
-        self._is_ready = False
+        self._idle: list[tuple[float, Any]] = []  # since when; the last that was used is used next
+        self._most, self._free = max_connections, asyncio.Semaphore(max_connections)
+        self._is_ready = self._is_closed = False
         self._preparing = asyncio.Lock()
-        self._open: Callable[[], Any] = lambda: asyncpg.create_pool(
-            dsn, min_size=0, max_size=max_connections, connect=_connect, connection_class=_Connection, **options
-        )
+        self._open: Callable[[], Any] = lambda: asyncpg.connect(dsn, **options)
 
     async def ask(self, work: Ask[T], *, reads: bool = False) -> T:
         """The work's answer, on a connection of the pool. What only `reads` is tried again once when the connection breaks."""
@@ -98,22 +81,68 @@ class Client:
             raise self._translated(error) from error
 
     async def _on_a_connection(self, work: Ask[T]) -> T:
-        async with asyncio.timeout(self._timeout_s):
-            connection = await self._pool.acquire()
+        await self._my_turn()
+        connection = None
         try:
-            return await work(connection)
-        except _BROKEN:
-            with suppress(asyncpg.InterfaceError):  # it ended by itself
-                connection.terminate()
+            connection = self._idle_one() or await self._opened()
+            result = await work(connection)
+        except asyncpg.PostgresError as error:
+            await (self._end(connection) if isinstance(error, _AWAY) else self._put_back(connection))
             raise
-        finally:
+        except BaseException:
             # After a time-out or a cancellation, the driver tells the server to let be what is still waiting there.
-            await self._pool.release(connection, timeout=self._timeout_s)
+            await self._end(connection)
+            raise
+        else:
+            await self._put_back(connection)
+            return result
+        finally:
+            self._free.release()
+
+    async def _my_turn(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._free.acquire()
+        except TimeoutError:
+            busy = f'all of its max_connections={self._most} are busy for {self._timeout_s:g} s already'
+            raise LamellaError('UNAVAILABLE', f'{self._shown}: {busy}') from None
+
+    def _idle_one(self) -> Any:
+        while self._idle:
+            since, connection = self._idle.pop()
+            if connection.is_closed():
+                continue
+            if asyncio.get_running_loop().time() - since < _IDLE_S:
+                return connection
+            connection.terminate()
+        return None
+
+    async def _put_back(self, connection: Any) -> None:
+        if self._is_closed:
+            await self._end(connection)
+        elif connection is not None and not connection.is_closed():
+            self._idle.append((asyncio.get_running_loop().time(), connection))
+
+    async def _opened(self) -> Any:
+        """Not left half open by a cancellation, which the driver would complain about: it is waited for, and then closed."""
+        connecting = asyncio.ensure_future(self._open())
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                (await connecting).terminate()
+            raise
+
+    async def _end(self, connection: Any) -> None:
+        if connection is not None:
+            with suppress(*_AWAY):
+                await connection.close(timeout=_FAREWELL_S)
 
     async def _prepare(self) -> None:
         async with self._preparing:
-            if self._pool is None:
-                self._pool = await self._open()
             if not self._is_ready:
                 await self._on_a_connection(self._migrate)
                 self._is_ready = True
@@ -156,6 +185,8 @@ class Client:
     def _translated(self, error: Exception) -> LamellaError:
         if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
             return LamellaError('INVALID_ARGUMENT', f'{self._shown} was not asked: {error}')
+        if isinstance(error, TimeoutError):
+            return LamellaError('UNAVAILABLE', f'{self._shown} did not answer within {self._timeout_s:g} s')
         for kinds, status, what in _ANSWERS:
             if isinstance(error, kinds):
                 said = str(error) or type(error).__name__
@@ -164,6 +195,8 @@ class Client:
         return LamellaError('INTERNAL', f'{self._shown} answers {str(error)!r}')
 
     async def close(self) -> None:
-        pool, self._pool, self._is_ready = self._pool, None, False
-        if pool is not None:
-            await pool.close()
+        """What is under way goes on, and closes its connection when it is done."""
+        self._is_closed = True
+        idle, self._idle = self._idle, []
+        for _, connection in idle:
+            await self._end(connection)

@@ -92,6 +92,7 @@ class Client:
         self._pools: dict[Address, Any] = {}
         self._seed = 0
         self._moved: Address | None = None
+        self._is_closed = False
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Any], *, reads: bool = False) -> Any:
         """The script's answer, by its hash; by its text to a server that has not seen it yet."""
@@ -130,6 +131,8 @@ class Client:
                 if not tries or isinstance(error, exceptions.AuthenticationError):
                     raise
             finally:
+                if self._is_closed:
+                    await connection.disconnect()
                 await pool.release(connection)
 
     def _pool(self, address: Address) -> Any:
@@ -151,9 +154,11 @@ class Client:
             self._moved = None
 
     async def close(self) -> None:
+        """What is under way goes on, and closes its connection when it is done."""
+        self._is_closed = True
         pools, self._pools = self._pools, {}
         for pool in pools.values():
-            await pool.aclose()
+            await pool.disconnect(inuse_connections=False)
 
 
 # The driver cuts the first word off the answers that it has a class for.
@@ -187,6 +192,8 @@ def _word(error: Exception) -> str:
 
 def _translated(error: Exception, word: str, address: Address) -> LamellaError:
     said = str(error) or type(error).__name__
+    if said.startswith('No connection available'):
+        said = 'all of its max_connections are busy'
     if word in _ANSWERS:
         status, what = _ANSWERS[word]
     elif isinstance(error, _AWAY):

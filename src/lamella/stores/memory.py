@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 from urllib.parse import SplitResult
@@ -37,15 +36,16 @@ class MemoryStore(NeverWaits):
 
     def __len__(self) -> int:
         """How many keys are held, of all ports."""
-        with self._now():
+        with self._lock:
+            self._now()
             return sum(map(len, self._tables.values()))
 
-    @contextmanager
-    def _now(self) -> Iterator[float]:
-        with self._lock:
-            now = self._clock.now()
+    def _now(self) -> float:
+        """The time, after what has expired by then is gone. The lock is held."""
+        now = self._clock.now()
+        if self._expiries and self._expiries[0][0] <= now:
             self._sweep(now)
-            yield now
+        return now
 
     def _sweep(self, now: float) -> None:
         while self._expiries and self._expiries[0][0] <= now:
@@ -101,7 +101,8 @@ class MemoryStore(NeverWaits):
         return self._version
 
     async def get(self, key: str) -> Stored | None:
-        with self._now():
+        with self._lock:
+            self._now()
             return self._stored(key)
 
     def _stored(self, key: str) -> Stored | None:
@@ -109,7 +110,8 @@ class MemoryStore(NeverWaits):
         return None if row is None else row.content
 
     async def put(self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None) -> int:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             return self._put(key, value, expire_s, listed, now)
 
     def _put(self, key: str, value: bytes, expire_s: float | None, listed: str | None, now: float) -> int:
@@ -127,7 +129,8 @@ class MemoryStore(NeverWaits):
     async def put_if_absent(
         self, key: str, value: bytes, *, expire_s: float | None = None, listed: str | None = None
     ) -> Stored | None:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             found = self._stored(key)
             if found is None:
                 self._put(key, value, expire_s, listed, now)
@@ -136,14 +139,16 @@ class MemoryStore(NeverWaits):
     async def compare_and_put(
         self, key: str, version: int, value: bytes, *, expire_s: float | None = None, listed: str | None = None
     ) -> int | None:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             found = self._stored(key)
             if (0 if found is None else found.version) != version:
                 return None
             return self._put(key, value, expire_s, listed, now)
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        with self._now():
+        with self._lock:
+            self._now()
             found = self._stored(key)
             if found is None or (version is not None and found.version != version):
                 return False
@@ -151,7 +156,8 @@ class MemoryStore(NeverWaits):
             return True
 
     async def listed(self, name: str, *, after: int = 0, limit: int = 100) -> Sequence[Listed]:
-        with self._now():
+        with self._lock:
+            self._now()
             rows = self._tables['value']
             found = [(key, rows[key].content) for key in self._lists.get(name, ())]
             newer = [Listed(key, stored.value, stored.version) for key, stored in found if stored.version > after]
@@ -166,11 +172,16 @@ class MemoryStore(NeverWaits):
         expire_s: float | None = None,
         window: int | None = None,
     ) -> Count:
-        return (await self.add_all([Addition(key, amount, ceiling, expire_s, window)]))[0]
+        addition = Addition(key, amount, ceiling, expire_s, window)
+        with self._lock:
+            now = self._now()
+            judged = addition.judged(self._counted(key, now))
+            return self._add(addition, now) if judged.added else judged
 
     async def add_all(self, additions: Sequence[Addition]) -> Sequence[Count]:
         each_once(additions)
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             before = [self._counted(addition.key, now) for addition in additions]
             judged = [addition.judged(count) for addition, count in zip(additions, before, strict=True)]
             if not all(count.fits for count in judged):
@@ -182,13 +193,15 @@ class MemoryStore(NeverWaits):
 
     def _add(self, addition: Addition, now: float) -> Count:
         key, amount = addition.key, addition.amount
-        if amount > 0 and key not in self._tables['count']:
+        row = self._tables['count'].get(key)
+        if row is None:
+            if amount <= 0:
+                return Count(0, added=True)
             row = self._row('count', key, lambda: (0, self._number()))
             self._expire('count', key, row, _until(now, addition.expire_s))
-        if key in self._tables['count']:
-            row = self._tables['count'][key]
-            row.content = (max(0, row.content[0] + amount), row.content[1])
-        return self._counted(key, now).replace(added=True)
+        value, window = row.content
+        row.content = (max(0, value + amount), window)
+        return Count(row.content[0], added=True, expires_in_s=_left(row, now), window=window)
 
     def _counted(self, key: str, now: float) -> Count:
         row = self._tables['count'].get(key)
@@ -198,17 +211,20 @@ class MemoryStore(NeverWaits):
         return Count(value, added=False, expires_in_s=_left(row, now), window=window)
 
     async def count(self, key: str) -> Count:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             return self._counted(key, now)
 
     async def reset(self, key: str) -> int:
-        with self._now():
+        with self._lock:
+            self._now()
             content = self._forget('count', key)
             return 0 if content is None else int(content[0])
 
     async def take(self, buckets: Sequence[Bucket], *, max_wait_s: float = 0.0) -> Taken:
         each_once(buckets)
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             levels = [self._level(bucket, now) for bucket in buckets]
             wait = max((bucket.wait_s(level) for bucket, level in zip(buckets, levels, strict=True)), default=0.0)
             if wait > max_wait_s or wait == math.inf:
@@ -219,7 +235,8 @@ class MemoryStore(NeverWaits):
 
     async def settle(self, buckets: Sequence[Bucket]) -> None:
         each_once(buckets)
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             for bucket in buckets:
                 self._fill(bucket, min(bucket.burst, self._level(bucket, now) - bucket.amount), now)
 
@@ -237,7 +254,8 @@ class MemoryStore(NeverWaits):
         self._expire('bucket', bucket.key, row, now + bucket.full_in_s(level))
 
     async def acquire(self, key: str, ttl_s: float, *, slots: int = 1) -> Lease | None:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             held = self._held(key, now)
             if len(held) >= slots:
                 return None
@@ -246,7 +264,8 @@ class MemoryStore(NeverWaits):
             return Lease(key, token, ttl_s)
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             held = self._held(lease.key, now)
             if lease.token not in held:
                 return None
@@ -254,7 +273,8 @@ class MemoryStore(NeverWaits):
             return lease.replace(expires_in_s=ttl_s)
 
     async def release(self, lease: Lease) -> bool:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             held = self._held(lease.key, now)
             if held.pop(lease.token, None) is None:
                 return False
@@ -275,14 +295,16 @@ class MemoryStore(NeverWaits):
         self._expire('lease', key, row, max(held.values()))
 
     async def append(self, key: str, value: bytes, *, expire_s: float | None = None) -> int:
-        with self._now() as now:
+        with self._lock:
+            now = self._now()
             row = self._row('log', key, list)
             row.content.append(bytes(value))
             self._expire('log', key, row, _until(now, expire_s))
             return len(row.content)
 
     async def read(self, key: str, *, after: int = 0, limit: int = 100) -> Sequence[Entry]:
-        with self._now():
+        with self._lock:
+            self._now()
             row = self._tables['log'].get(key)
             values = [] if row is None else row.content[after : after + max(0, limit)]
             return [Entry(after + index, value) for index, value in enumerate(values, 1)]
