@@ -7,7 +7,18 @@ import sys
 
 from benchmarks.measure import Result, show
 
-NAMES = ('layers', 'generate', 'stream', 'turns', 'imports', 'instructions', 'codecs', 'http_client', 'catalog', 'stores')
+NAMES = (
+    'layers',
+    'generate',
+    'stream',
+    'turns',
+    'imports',
+    'instructions',
+    'codecs',
+    'http_client',
+    'catalog',
+    'stores',
+)
 
 
 def main(arguments: list[str]) -> int:
