@@ -146,6 +146,13 @@ def priced(usage: Usage, prices: Prices | None, asked: str, answered: str | None
     return usage if price is None else usage.replace(cost_usd=price.cost_usd)
 
 
+def tokens_of(usage: Usage) -> int:
+    """All tokens of a usage, as far as it tells."""
+    if usage.total_tokens is not None:
+        return usage.total_tokens
+    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
+
+
 def guessed(request: ModelRequest, heard: Sequence[Any]) -> Usage:
     """Tokens of a request and of what arrived of its answer: parts of a message or of a stream."""
     texts = [part.text for part in heard if isinstance(part, _TEXTS)]

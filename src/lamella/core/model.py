@@ -49,5 +49,9 @@ class Model(ABC):
         """The keys of `provider_options` that this model reads. A fallback of another vendor is not shown what they hold."""
         return (self.provider,)
 
+    def filled(self, request: ModelRequest) -> ModelRequest:
+        """The request as this model takes it: with settings of its own where the request has none."""
+        return request
+
     async def aclose(self) -> None:
         """Free what the model holds (connections). Called once, by whoever built it."""

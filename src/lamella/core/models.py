@@ -139,17 +139,17 @@ class ConfiguredModel(Model):
     def option_keys(self) -> tuple[str, ...]:
         return self.inner.option_keys
 
-    def _with_defaults(self, request: ModelRequest) -> ModelRequest:
+    def filled(self, request: ModelRequest) -> ModelRequest:
         options = {**self._options, **request.provider_options}
         for provider in self._options.keys() & request.provider_options.keys():
             options[provider] = {**self._options[provider], **request.provider_options[provider]}
-        return request.replace(config=request.config.over(self._config), provider_options=options)
+        return self.inner.filled(request.replace(config=request.config.over(self._config), provider_options=options))
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
-        return await self.inner.generate(self._with_defaults(request), ctx)
+        return await self.inner.generate(self.filled(request), ctx)
 
     def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
-        return self.inner.stream(self._with_defaults(request), ctx)
+        return self.inner.stream(self.filled(request), ctx)
 
 
 def to_config(value: GenerationConfig | Mapping[str, Any] | None, where: str = 'config') -> GenerationConfig:

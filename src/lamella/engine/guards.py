@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.metering import RawCall
+from lamella.core.metering import RawCall, tokens_of
 from lamella.core.prices import HOW_TO_PRICE, is_price
-from lamella.types import JSON, ConfigError, Data, LamellaError, StopRun, Usage
+from lamella.types import JSON, ConfigError, Data, LamellaError, StopRun
 
 Ctx = GenerateMiddlewareContext
 
@@ -75,13 +75,6 @@ class Guard:
         remaining_s = ctx.remaining_s()
         if remaining_s is not None and remaining_s <= 0:
             raise StopRun('timeout', f'timeout_s reached after {took}')
-
-
-def tokens_of(usage: Usage) -> int:
-    """All tokens of a usage, as far as it tells."""
-    if usage.total_tokens is not None:
-        return usage.total_tokens
-    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
 
 
 def unpriced(max_cost_usd: float, model: str) -> LamellaError:

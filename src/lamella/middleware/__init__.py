@@ -16,6 +16,7 @@ from lamella.core.params import (
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.middleware.cost.cost_tracking import CostTracking
+from lamella.middleware.cost.tenant_budget import TenantBudget
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
@@ -60,6 +61,7 @@ __all__ = [
     'RunHookParams',
     'SimulateStreaming',
     'Stack',
+    'TenantBudget',
     'Timeout',
     'ToolApproval',
     'ToolHookParams',

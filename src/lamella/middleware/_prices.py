@@ -23,6 +23,6 @@ def _prices(given: Any) -> Any:
 PricesSetting = Annotated[Any, BeforeValidator(_prices), PlainSerializer(str, when_used='json-unless-none')]
 
 
-def with_meter(account: Account | None, meter: Meter, prices: Prices) -> Account:
+def with_meter(account: Account | None, meter: Meter, prices: Prices | None) -> Account:
     """The account with one meter more, and with these prices for what is inside."""
     return Account(prices, (*(account.meters if account is not None else ()), meter))
