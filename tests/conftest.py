@@ -5,11 +5,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
+from lamella.core.model import Model
 from lamella.core.stores import SCHEMES
 from lamella.simulator import Simulator
 from tests.servers import PostgresServer, RedisServer, Server, running
@@ -96,6 +98,23 @@ def shared_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f'sqlite:///{tmp_path}/state.db'
     server: str = request.getfixturevalue({'redis': 'redis_url', 'postgresql': 'postgres_url'}[request.param])
     return f'{server}?namespace=test-{uuid4().hex}'
+
+
+@pytest.fixture
+def lamella_watched_models() -> tuple[type[Model], ...]:
+    """The models of every plugin that is loaded."""
+    return tuple(kind for kind in kinds_of(Model) if kind.__module__.startswith('lamella.plugins.'))
+
+
+def kinds_of(kind: type[Any]) -> set[type[Any]]:
+    """All classes that are derived from this one."""
+    derived = set(kind.__subclasses__())
+    return derived.union(*map(kinds_of, derived))
+
+
+@pytest.fixture(autouse=True)
+def every_stream_keeps_the_rules(lamella_stream_watch: None) -> None:
+    """Whatever a test is about: no layer and no plugin may break the rules of stream parts in it."""
 
 
 @pytest.fixture

@@ -682,6 +682,7 @@ async def test_other_control_flow_is_an_error_outside_of_a_run(streamed: bool) -
         await (gathered(model.ask_stream('hi'), []) if streamed else model.ask('hi'))
 
 
+@pytest.mark.breaks_stream_rules
 async def test_nothing_starts_over_in_silence_outside_either() -> None:
     class Careless(BaseMiddleware):
         """Starts over after its text, and says nothing."""
@@ -751,6 +752,11 @@ async def test_tool_requests_are_returned_and_not_run() -> None:
     assert (await model.ask('hi')).tool_requests[0].tool_request.name == 'look'
 
 
+def bare(parts: list[Any]) -> list[Any]:
+    """Without the reasons of restarts: one speaks of a call, the other of a run."""
+    return [Restarted() if type(part) is Restarted else part for part in parts]
+
+
 AROUND_MODELS = [
     kind
     for kind in vars(strategies).values()
@@ -761,6 +767,7 @@ AROUND_MODELS = [
 ]
 
 
+@pytest.mark.breaks_stream_rules  # its models say anything
 @settings(max_examples=300, deadline=None)
 @given(strategies.answers(), st.lists(st.sampled_from(AROUND_MODELS), max_size=4))
 async def test_outside_of_an_app_a_call_is_what_it_is_inside(script: list[Any], kinds: list[Any]) -> None:
@@ -800,5 +807,5 @@ async def test_outside_of_an_app_a_call_is_what_it_is_inside(script: list[Any], 
         gathered(streamed(stream_model(ModelHookParams(request, model()), two), two), seen_outside)
     )
     last = -1 if isinstance(parts_outside, list) else None  # a run's end has a stop reason
-    assert seen_outside[:last] == seen_inside[:last]
+    assert bare(seen_outside[:last]) == bare(seen_inside[:last])
     assert isinstance(parts_outside, list) == isinstance(parts_inside, list)

@@ -229,6 +229,7 @@ async def test_a_model_function_may_give_the_response_of_another_run() -> None:
     assert response.text == 'deep'
 
 
+@pytest.mark.breaks_stream_rules
 @pytest.mark.parametrize('hook', ['wrap_model', 'wrap_generate', 'wrap_run'])
 @pytest.mark.parametrize('answer', [None, 'text', {'text': 'x'}], ids=repr)
 async def test_a_layer_that_returns_nonsense_is_one_clear_error(hook, answer) -> None:
@@ -244,6 +245,7 @@ async def test_a_layer_that_returns_nonsense_is_one_clear_error(hook, answer) ->
         assert hook in str(caught.value)
 
 
+@pytest.mark.breaks_stream_rules
 async def test_a_layer_that_yields_nonsense_is_one_clear_error() -> None:
     class Yields(BaseMiddleware):
         async def wrap_stream(self, params, ctx, next_fn):

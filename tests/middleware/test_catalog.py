@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from lamella import middleware as catalog
 from lamella.middleware import BaseMiddleware
 from lamella.types import ConfigError
+from tests.middleware.samples import LAYERS as LAYERS_BY_NAME
+from tests.middleware.samples import sample
 
 LAYERS = sorted(
     {
@@ -67,3 +69,9 @@ def test_a_layer_says_what_it_does(layer: type[BaseMiddleware[Any]]) -> None:
 def test_an_unknown_setting_is_refused(layer: type[BaseMiddleware[Any]]) -> None:
     with pytest.raises(ConfigError, match="'no_such_setting'"):
         layer(no_such_setting=1)
+
+
+@pytest.mark.parametrize('name', sorted(LAYERS_BY_NAME))
+def test_there_is_a_sample_of_every_layer(name: str) -> None:
+    """tests/middleware/samples.py has a line for each that needs settings: what holds for every layer is tested with it."""
+    assert isinstance(sample(name), LAYERS_BY_NAME[name])

@@ -5,6 +5,7 @@ from lamella.testing.embedding import ScriptedEmbeddingModel
 from lamella.testing.model import ScriptedModel
 from lamella.testing.sink import CollectingSink
 from lamella.testing.stream_checker import StreamChecker, check_parts, check_response, checked
+from lamella.testing.stream_watch import watched_streams
 from lamella.testing.vectors import word_vector
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     'check_parts',
     'check_response',
     'checked',
+    'watched_streams',
     'word_vector',
 ]

@@ -1,4 +1,4 @@
-"""Fixtures for users' tests: a simulated provider over real HTTP."""
+"""Fixtures for users' tests: a simulated provider over real HTTP, and a watch over all streams."""
 
 from __future__ import annotations
 
@@ -7,6 +7,37 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+MARKER = 'breaks_stream_rules: a layer or model of this test breaks the rules of stream parts on purpose'
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line('markers', MARKER)
+
+
+@pytest.fixture
+def lamella_watched_models() -> tuple[type[Any], ...]:
+    """Your own classes of models, for the `lamella_stream_watch` fixture to hold to the rules too; override it."""
+    return ()
+
+
+@pytest.fixture
+def lamella_stream_watch(
+    request: pytest.FixtureRequest, lamella_watched_models: tuple[type[Any], ...]
+) -> Iterator[None]:
+    """Fails the test when a layer gives a stream or an answer that breaks the rules of stream parts, in whatever stack.
+
+    For all tests of a directory: an autouse fixture in its conftest.py that asks for this one. A test that breaks the rules
+    on purpose is marked `breaks_stream_rules`.
+    """
+    testing = importlib.import_module('lamella.testing')
+    if request.node.get_closest_marker('breaks_stream_rules') is not None:
+        yield
+        return
+    with testing.watched_streams(lamella_watched_models) as found:
+        yield
+    if found:
+        pytest.fail('\n'.join(['rules of stream parts were broken:', *found[:5]]), pytrace=False)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class StreamChecker(BaseMiddleware[StreamCheckerConfig]):
         return response
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
-        rules, parts = _Rules(self._who), next_fn(params, ctx)
+        rules, parts = StreamRules(self._who), next_fn(params, ctx)
         try:
             async for part in parts:
                 rules.see(part)
@@ -103,7 +103,7 @@ def checked(*layers: BaseMiddleware[Any] | Stack) -> Stack:
 
 def check_parts(parts: Iterable[StreamPart], who: str = 'check_parts') -> None:
     """The same rules for the parts of one model call that are there already, such as what a decoder gave."""
-    rules = _Rules(who)
+    rules = StreamRules(who)
     for part in parts:
         rules.see(part)
     rules.end()
@@ -143,8 +143,8 @@ class _Call:
         )
 
 
-class _Rules:
-    """One stream as far as it has come."""
+class StreamRules:
+    """The rules, held against the parts of one stream as far as it has come. Raises AssertionError."""
 
     __slots__ = ('_at', '_calls', '_content', '_finished', '_last', '_restarted', '_started', '_who')
 
@@ -161,6 +161,7 @@ class _Rules:
         _broken(self._who, rule, f'part {self._at}, {self._last},', why)
 
     def see(self, part: Any) -> None:
+        """Look at the next part."""
         self._at += 1
         self._last = f'{part!r:.200}'
         kind = type(part)
@@ -177,6 +178,7 @@ class _Rules:
         self._content = self._content or is_content(part)
 
     def end(self) -> None:
+        """The stream has ended without a failure."""
         if not self._finished:
             self._last = f'{self._last} is the last and' if self._at else 'of an empty stream'
             self._fail('finished-missing')
@@ -227,13 +229,13 @@ class _Rules:
 
 
 _CHECKS: dict[type, Any] = {
-    Finished: _Rules._finish,
-    ReasoningDelta: _Rules._reasoning,
-    ResponseStarted: _Rules._start,
-    Restarted: _Rules._restart,
-    ToolInputDelta: _Rules._tool_input,
-    ToolRequested: _Rules._tool_request,
-    ToolResponded: _Rules._tool_response,
+    Finished: StreamRules._finish,
+    ReasoningDelta: StreamRules._reasoning,
+    ResponseStarted: StreamRules._start,
+    Restarted: StreamRules._restart,
+    ToolInputDelta: StreamRules._tool_input,
+    ToolRequested: StreamRules._tool_request,
+    ToolResponded: StreamRules._tool_response,
 }
 
 

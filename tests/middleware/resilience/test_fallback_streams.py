@@ -173,6 +173,7 @@ class OnlyBegins(BaseMiddleware):
                 yield part
 
 
+@pytest.mark.breaks_stream_rules
 async def test_a_stream_that_only_begins_is_passed_on_and_is_no_answer() -> None:
     app = world({'x/a': ['hello'], 'x/b': [], 'x/c': []})
     parts, error = await app.read(RAISE, OnlyBegins())

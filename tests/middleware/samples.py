@@ -1,0 +1,33 @@
+"""One instance of each layer of the catalog: one line for each that cannot be built without settings, or would print or wait."""
+
+import io
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from lamella import middleware as catalog
+from lamella.core.middleware import BaseMiddleware
+from lamella.plugins.middleware import Middleware
+
+LAYERS: dict[str, type[BaseMiddleware[Any]]] = dict(Middleware().middleware())
+
+# By registry name; one line each, in order.
+SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
+    'concurrency_limit': lambda: catalog.ConcurrencyLimit(max_concurrent=4),
+    'console_logger': lambda: catalog.ConsoleLogger(stream=io.StringIO()),
+    'default_instructions': lambda: catalog.DefaultInstructions(text='Be brief.'),
+    'extract_reasoning': lambda: catalog.ExtractReasoning(tag_name='think'),
+    'fallback': lambda: catalog.Fallback(models=['v/b'], on_partial='restart'),
+    'filesystem': lambda: catalog.Filesystem(root_dir=tempfile.gettempdir()),
+    'idempotency': lambda: catalog.Idempotency(tools=['look']),
+    'model_fallback': lambda: catalog.Fallback(models=['v/b'], commit='finish'),
+    'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),
+    'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
+    'tenant_budget': lambda: catalog.TenantBudget(max_tokens=10**9, window_s=60),
+    'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),
+}
+
+
+def sample(name: str) -> BaseMiddleware[Any]:
+    """A new instance. Raises ConfigError for a layer that needs settings and has no line above."""
+    return SAMPLES[name]() if name in SAMPLES else LAYERS[name]()
