@@ -178,7 +178,7 @@ async def test_a_wrong_value_is_one_clear_error_that_names_the_option(option, va
 
 
 def test_every_option_has_its_wrong_values_here() -> None:
-    elsewhere = {'timeout_s', 'resume_restart', 'resume_respond'}
+    elsewhere = {'timeout_s', 'resume', 'durable', 'resume_restart', 'resume_respond'}
     assert set(WRONG) | elsewhere == OPTIONS
 
 

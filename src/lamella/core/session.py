@@ -21,12 +21,16 @@ OnBusy = Literal['wait', 'refuse']
 class SessionState:
     """Values of a session by name: anything that JSON can say, 256 KiB in all. What is written is written at once."""
 
-    def __init__(self, record: SessionRecord, fence: int | None) -> None:
-        self._record, self._fence = record, fence
+    def __init__(self, record: SessionRecord, fence: int | None, field: Literal['state', 'notes'] = 'state') -> None:
+        self._record, self._fence, self._field = record, fence, field
+
+    async def _values(self) -> Mapping[str, Any]:
+        values: Mapping[str, Any] = getattr(await self._record.head(), self._field)
+        return values
 
     async def get(self, key: str, default: Any = None) -> Any:
         """The value, or `default`."""
-        return (await self._record.head()).state.get(key, default)
+        return (await self._values()).get(key, default)
 
     async def put(self, key: str, value: Any) -> None:
         """Write, whatever was there. `value` is a JSON value or a pydantic model. Raises OUT_OF_RANGE for too much."""
@@ -39,7 +43,7 @@ class SessionState:
         def changed(state: Mapping[str, Any]) -> Mapping[str, Any]:
             return {**state, _name(key): _json(key, change(state.get(key, default)))}
 
-        return (await self._change(changed)).state[key]
+        return (await self._change(changed))[key]
 
     async def delete(self, key: str) -> None:
         """Remove the value, if there is one."""
@@ -47,10 +51,14 @@ class SessionState:
 
     async def all(self) -> dict[str, Any]:
         """Every value by its name."""
-        return dict((await self._record.head()).state)
+        return dict(await self._values())
 
-    async def _change(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Head:
-        return await self._record.change(lambda head: head.replace(state=change(head.state)), self._fence)
+    async def _change(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        def changed(head: Head) -> Head:
+            return head.replace(**{self._field: change(getattr(head, self._field))})
+
+        values: Mapping[str, Any] = getattr(await self._record.change(changed, self._fence), self._field)
+        return values
 
 
 class Session:
@@ -59,6 +67,8 @@ class Session:
     Give it to `generate(session=…)`: the call goes on from the history and adds what happened to it. One turn at a time:
     `on_busy` says what a second one does, `wait` (in order, at most `wait_s` seconds) or `refuse`. A turn holds the session
     for `lease_s` seconds and renews that while it is alive. `ttl_s` ends a session that long after its last turn.
+
+    `notes` are for layers: values like `state`, apart from what tools and programs write there.
 
     Ids may be anything, also from users; two different texts are two sessions. Whoever knows an id has the session: make
     sure that it belongs to the user who asks. Raises ConfigError for settings that cannot work.
@@ -87,6 +97,7 @@ class Session:
     def _bind(self, fence: int | None) -> None:
         self._fence = fence
         self.state = SessionState(self.record, fence)
+        self.notes = SessionState(self.record, fence, 'notes')
         self.artifacts = Artifacts(self.record, self.clock, fence)
 
     def __repr__(self) -> str:

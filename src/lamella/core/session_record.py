@@ -31,6 +31,7 @@ class Head(Data, frozen=True):
     count: int = 0
     has_artifacts: bool = False
     state: Mapping[str, Any] = {}
+    notes: Mapping[str, Any] = {}
 
 
 class Said(Data, frozen=True):
@@ -69,8 +70,8 @@ class SessionRecord:
             if fence is not None and head.fence != fence:
                 raise lost(self.id)
             changed = change(head)
-            if changed.state is not head.state:
-                _check_size(self.id, changed.state)
+            if changed.state is not head.state or changed.notes is not head.notes:
+                _check_size(self.id, changed)
             value = pack(changed, f'the state of session {self.id[:80]!r}')
             if await self.store.compare_and_put(f'{self.key}:head', version, value, expire_s=self.ttl_s) is not None:
                 return changed
@@ -172,8 +173,8 @@ def _told(messages: tuple[Message, ...], chain: Sequence[Said]) -> tuple[Message
     return tuple(told)
 
 
-def _check_size(id: str, state: Mapping[str, Any]) -> None:
-    size = len(pack(state, f'the state of session {id[:80]!r}'))
+def _check_size(id: str, head: Head) -> None:
+    size = len(pack((head.state, head.notes), f'the state of session {id[:80]!r}'))
     if size > MAX_STATE_BYTES:
         raise LamellaError(
             'OUT_OF_RANGE',

@@ -27,14 +27,19 @@ from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
 from lamella.core.stores import check_store
 from lamella.core.timeouts import Cutoff, Timeouts
+from lamella.engine.approvals.desk import Desk
+from lamella.engine.approvals.door import Approvals
+from lamella.engine.approvals.ledger import StoreLedger
+from lamella.engine.approvals.settings import ApprovalSettings, settings_of
 from lamella.engine.embed import AnyEmbeddingModel, Embedding
 from lamella.engine.guards import limits_of
-from lamella.engine.interrupts import Ledger
+from lamella.engine.ledger import MemoryLedger
 from lamella.engine.options import GenerateOptions
 from lamella.engine.prepare import Stacks, positive, prepare, prepare_request, timeouts_of
 from lamella.engine.registration import Registration
 from lamella.engine.registry import Registry
-from lamella.engine.running import streamed_run, too_long, whole_run
+from lamella.engine.run import Ledger
+from lamella.engine.running import resumed_run, streamed_run, too_long, whole_run
 from lamella.engine.stream import GenerateStream
 from lamella.engine.sync import SyncDoor
 from lamella.types import ConfigError, GenerateResponse, ModelRequest, UnknownNameError
@@ -47,12 +52,12 @@ class Lamella(Registration, Embedding):
     call, outside the call's own.
 
     `store` is where layers remember what outlives a call, when they name no store of their own: a store or a URL, memory when
-    left out. `prices` are dollars for a million tokens, `{'openai/gpt-5': {'input_per_mtok': 1.25, 'output_per_mtok': 10}}`,
-    or an object that knows them; what is left out comes from the genai-prices package. `max_turns`, `max_cost_usd`,
-    `max_tokens` and `timeout_s` hold for every run that does not set its own. `sinks` are functions that receive every event.
-    `max_parallel_tools` bounds the tools of one turn that run at once. Layers whose order cannot work are refused; of a
-    doubtful order `check_order` says whether to warn, to raise (`error`) or to `ignore` it. `clock` and `random` are for
-    tests. Raises ConfigError for settings that cannot work.
+    left out; interrupted runs that are durable wait there, as `approvals` says. `prices` are dollars for a million tokens,
+    `{'openai/gpt-5': {'input_per_mtok': 1.25, 'output_per_mtok': 10}}`, or an object that knows them; what is left out comes
+    from the genai-prices package. `max_turns`, `max_cost_usd`, `max_tokens` and `timeout_s` hold for every run that does not
+    set its own. `sinks` are functions that receive every event. `max_parallel_tools` bounds the tools of one turn that run at
+    once. Layers whose order cannot work are refused; of a doubtful order `check_order` says whether to warn, to raise (`error`)
+    or to `ignore` it. `clock` and `random` are for tests. Raises ConfigError for settings that cannot work.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Lamella(Registration, Embedding):
         embedding_model: AnyEmbeddingModel | None = None,
         use: Iterable[BaseMiddleware[Any] | Stack] = (),
         store: Store | str | None = None,
+        approvals: ApprovalSettings | None = None,
         prices: Mapping[str, Any] | Prices | None = None,
         sinks: Sequence[Sink] = (),
         max_turns: int = 50,
@@ -87,7 +93,9 @@ class Lamella(Registration, Embedding):
         self.clock, self.random = clock, random
         self.shelf = StoreShelf(store, clock)
         self.prices = PriceShelf(prices)
-        self.ledger = Ledger()
+        desk = Desk(lambda: self.resolve_store(None), settings_of(approvals, store), clock)
+        self.approvals = Approvals(self, desk)
+        self.ledger: Ledger = MemoryLedger() if store is None else StoreLedger(desk)
         if check_order not in MODES:
             raise ConfigError(f'check_order={check_order!r}: use one of {", ".join(map(repr, MODES))}')
         self.stacks = Stacks(self.stack, check_order)
@@ -125,7 +133,10 @@ class Lamella(Registration, Embedding):
         Raises ConfigError for wrong options, OutputError for an answer that does not fit `output_schema`, and LamellaError
         with a status, the attempts and what had arrived when the call fails.
         """
-        run, ctx = prepare(self, options, streaming=False)
+        if options.get('resume') is not None:
+            run, ctx = await self.approvals.prepared(options, streaming=False)
+        else:
+            run, ctx = prepare(self, options, streaming=False)
         if ctx.deadline is None:
             return await whole_run(run, ctx)
         async with Cutoff(ctx.clock, ctx.deadline - ctx.clock.now(), lambda: too_long(ctx)):
@@ -133,6 +144,10 @@ class Lamella(Registration, Embedding):
 
     def generate_stream(self, **options: Unpack[GenerateOptions]) -> GenerateStream:
         """The same as a stream. Wrong options raise here; failures raise from the loop that reads."""
+        if options.get('resume') is not None:
+            return GenerateStream(
+                lambda stream: resumed_run(lambda: self.approvals.prepared(options, streaming=True), stream)
+            )
         run, ctx = prepare(self, options, streaming=True)
         return GenerateStream(lambda stream: streamed_run(run, ctx, stream))
 

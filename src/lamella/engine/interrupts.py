@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from lamella.core.params import Approval, digest_of
 from lamella.core.pending import Pending, pending_of
@@ -15,13 +14,11 @@ from lamella.types import (
     Interrupt,
     Message,
     Rejected,
-    ToolRequest,
     ToolRequestPart,
     ToolResponse,
 )
 
 _SAME_INPUT = object()
-REMEMBERED = 65_536
 
 
 class ToolRestart(Data, frozen=True):
@@ -99,40 +96,23 @@ def interrupted(part: ToolRequestPart, interrupt: Interrupt, nonce: str) -> Tool
     return part.replace(metadata={**(part.metadata or {}), 'interrupt': note})
 
 
-class Ledger:
-    """Which interrupted calls may still be decided on, so that no decision is acted on twice. Of this process, the latest
-    65,536.
+class Claimed(Protocol):
+    """A decision on a kept call, while it is carried out."""
 
-    An interrupt that is raised here grants one decision on that request and input, and a decision takes it. What messages
-    or decisions claim of themselves plays no part. A call that was interrupted elsewhere is granted one decision here.
-    """
+    @property
+    def id(self) -> str: ...
 
-    def __init__(self) -> None:
-        self._granted: OrderedDict[tuple[str, str], int] = OrderedDict()
+    async def start(self) -> None:
+        """Before the tool. Raises Rejected when it was begun before."""
 
-    def grant(self, request: ToolRequest) -> None:
-        """Note that this request was interrupted and waits."""
-        key = (request.ref or '', digest_of(request))
-        self._set(key, self._granted.get(key, 0) + 1)
+    async def done(self, response: ToolResponse) -> None:
+        """The tool has answered."""
 
-    def use(self, decisions: Sequence[Decision]) -> None:
-        """Take the grants of all these decisions, or of none. Raises Rejected for one that has none left."""
-        for decision in decisions:
-            if self._granted.get((decision.ref, decision.digest), 1) < 1:
-                raise Rejected(
-                    f'the decision on {decision.name!r} (id {decision.ref}) was already used: a decision counts once',
-                    by='interrupts',
-                    status='PERMISSION_DENIED',
-                )
-        for decision in decisions:
-            key = (decision.ref, decision.digest)
-            self._set(key, self._granted.get(key, 1) - 1)
+    async def failed(self, error: BaseException) -> None:
+        """The tool has not."""
 
-    def _set(self, key: tuple[str, str], grants: int) -> None:
-        self._granted[key] = grants
-        self._granted.move_to_end(key)
-        if len(self._granted) > REMEMBERED:
-            self._granted.popitem(last=False)
+    async def again(self, part: ToolRequestPart) -> ToolRequestPart:
+        """The call waits once more."""
 
 
 def check_decisions(decisions: Sequence[Decision], messages: Sequence[Message]) -> Pending:

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import digest_of
+from lamella.engine.interrupts import Claimed
 from lamella.engine.run import Run
-from lamella.types import ConfigError, Rejected, ToolRequest, ToolRequestPart, ToolResponse
+from lamella.types import ConfigError, Rejected, ToolRequest, ToolRequestPart
 
 Ctx = GenerateMiddlewareContext
 REMEMBERED = 65_536
-
-
-class Claimed(Protocol):
-    """A decision on a kept call, while it is carried out."""
-
-    async def start(self) -> None:
-        """Before the tool. Raises Rejected when it was begun before."""
-
-    async def done(self, response: ToolResponse) -> None:
-        """The tool has answered."""
-
-    async def failed(self, error: BaseException) -> None:
-        """The tool has not."""
-
-    async def again(self, part: ToolRequestPart) -> ToolRequestPart:
-        """The call waits once more."""
-
-
-class Ledger(Protocol):
-    """What the engine asks of a ledger."""
-
-    async def note(self, run: Run, ctx: Ctx) -> None:
-        """The calls that were interrupted in the turn that has just ended wait for decisions from now on."""
-
-    async def take(self, run: Run, ctx: Ctx) -> Mapping[str, Claimed]:
-        """Take the right to act on all decisions of the run, or on none: Rejected for one that was used before.
-
-        By the requests' ids, the claims of those calls that are kept.
-        """
 
 
 class MemoryLedger:
@@ -50,6 +21,8 @@ class MemoryLedger:
     An interrupt that is raised here grants one decision on that request and input, and a decision takes it. What messages
     or decisions claim of themselves plays no part. A call that was interrupted elsewhere is granted one decision here.
     """
+
+    keeps = False
 
     def __init__(self) -> None:
         self._granted: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -73,6 +46,9 @@ class MemoryLedger:
         for key in keys:
             self._set(key, self._granted.get(key, 1) - 1)
         return {}
+
+    async def end(self, run: Run) -> None:
+        """Nothing is kept here."""
 
     def _set(self, key: tuple[str, str], grants: int) -> None:
         self._granted[key] = grants

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lamella.core.bridge import answer_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams
-from lamella.engine.resuming import resume
+from lamella.engine.resuming import keep, resume
 from lamella.engine.run import Run
 from lamella.engine.tools import answer_requests, sorted_answers
 from lamella.types import GenerateResponse, ModelResponse, StopRun, ToolRequestPart, ungrouped
@@ -28,8 +28,8 @@ async def run_whole(params: RunHookParams, ctx: Ctx) -> GenerateResponse:
             if ctx.sinks:
                 ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
-            if run.keeper is not None and (response.tool_responses or response.interrupts):
-                await run.keeper.keep(run, ctx)
+            if response.interrupts or (run.keeper is not None and response.tool_responses):
+                await keep(run, ctx)
             if stop is not None:
                 return run.finish(stop)
     except (StopRun, BaseExceptionGroup) as raised:
@@ -68,7 +68,7 @@ async def with_tools(response: ModelResponse, ctx: Ctx) -> ModelResponse:
         return response
     requests = response.message.tool_requests
     try:
-        answers = await answer_requests([(part, None) for part in requests], ctx)
+        answers = await answer_requests([(part, None, None) for part in requests], ctx)
     except StopRun:
         ctx.run.turns.append(
             response

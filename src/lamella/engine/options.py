@@ -24,6 +24,8 @@ class GenerateOptions(TypedDict, total=False):
     names; `tool_choice` is `auto`, `none`, `required` or a tool's name. `output_schema` is a type or a JSON Schema and makes
     `response.output`. `use` are the layers of this call, the first outermost. `context` holds values for layers and tools.
     `session` is a session or the id of one: the run goes on from its history, and adds what happened to it.
+    `durable=True` keeps an interrupted run in the app's store until it is decided (`ai.approvals`), and `resume` is the id of
+    one that goes on.
     `max_turns` bounds model calls, `max_cost_usd` and `max_tokens` what they use together: once one is reached, no other turn
     begins, and `stop_reason` says which. `timeout_s` is seconds for the whole run, or `Timeouts(total_s, first_content_s,
     idle_s)`.
@@ -43,6 +45,8 @@ class GenerateOptions(TypedDict, total=False):
     use: Sequence[BaseMiddleware[Any] | Stack] | None
     context: Mapping[str, Any] | None
     session: Session | str | None
+    resume: str | None
+    durable: bool | None
     max_turns: int | None
     max_cost_usd: float | None
     max_tokens: int | None

@@ -14,12 +14,13 @@ from lamella.core.session import Session
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
+from lamella.engine.approvals.resumption import Deciding
 from lamella.engine.guards import NO_LIMITS, Guard, RunLimits, limits_of, unpriced
-from lamella.engine.interrupts import Ledger, check_decisions
+from lamella.engine.interrupts import check_decisions
 from lamella.engine.options import OPTIONS
 from lamella.engine.output import OutputShape, output_shape
 from lamella.engine.registry import Registry
-from lamella.engine.run import Run
+from lamella.engine.run import Ledger, Run
 from lamella.engine.sitting import Sitting
 from lamella.engine.tools import tool_table
 from lamella.types import (
@@ -123,6 +124,7 @@ def prepare(app: App, options: Mapping[str, Any], *, streaming: bool) -> tuple[R
     session = None if simple else _session(app, get('session'))
     request = ModelRequest(_messages(options) if session is None else _new_messages(options))
     run = ctx.run = Run(request, model, stack, tools, app.ledger, app.max_turns, app.max_parallel_tools)
+    run.options = options
     if session is not None:
         run.keeper = Sitting(session, _system(get('system')))
     if tools or not simple or app.limits is not NO_LIMITS or app.timeouts is not None:
@@ -168,6 +170,9 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
         run.decisions = decisions
         if run.keeper is None:  # a session has its own messages to look at, once it is open
             run.pending = check_decisions(decisions, request.messages)
+            run.keeper = Deciding() if app.ledger.keeps else None
+    if get('durable') and not app.ledger.keeps:
+        raise ConfigError("durable=True: the app has no store to keep the run in: Lamella(store='sqlite:///state.db')")
 
 
 def _guard(app: App, run: Run, limits: RunLimits) -> None:

@@ -8,7 +8,7 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.pending import Pending
 from lamella.engine.interrupts import ToolRestart, answered, restarted
 from lamella.engine.run import Run, said
-from lamella.engine.tools import Answered, answer_requests, sorted_answers
+from lamella.engine.tools import Answered, Job, answer_requests, sorted_answers
 from lamella.types import LamellaError, ModelResponse, ToolRequestPart, ToolResponse, ToolResponsePart
 
 Ctx = GenerateMiddlewareContext
@@ -22,14 +22,14 @@ async def resume(run: Run, ctx: Ctx) -> ModelResponse:
     pending, run.pending = run.pending, None
     if pending is None:
         raise LamellaError('INTERNAL', 'there is nothing to resume')
-    run.ledger.use(run.decisions)
+    claims = run.claims = await run.ledger.take(run, ctx)
     by_ref = {decision.ref: decision for decision in run.decisions}
     known: dict[Any, Answered] = {**pending.answers}
-    jobs = []
+    jobs: list[Job] = []
     for part in pending.open:
         decision = by_ref.get(part.tool_request.ref or '')
         if isinstance(decision, ToolRestart):
-            jobs.append(restarted(decision, part))
+            jobs.append((*restarted(decision, part), claims.get(decision.ref)))
         elif decision is not None:
             known[decision.ref] = ToolResponsePart(answered(decision))
         else:
@@ -40,11 +40,19 @@ async def resume(run: Run, ctx: Ctx) -> ModelResponse:
     resumed = sorted_answers(resumed, [known[part.tool_request.ref] for part in pending.requests])
     run.messages = (*pending.head[:-1], *said(resumed), *pending.behind)
     run.request = run.request.replace(messages=run.messages)
+    run.is_over = not resumed.interrupts
     if resumed.interrupts:
         run.turns.append(resumed)
+    await keep(run, ctx)
+    return resumed if run.is_over else run.turns[-1]
+
+
+async def keep(run: Run, ctx: Ctx) -> None:
+    """Keep what the turn that has just ended has done: first the calls that wait, then the conversation."""
+    if run.turns and run.turns[-1].interrupts:
+        await run.ledger.note(run, ctx)
     if run.keeper is not None:
         await run.keeper.keep(run, ctx)
-    return resumed
 
 
 def _still_open(part: ToolRequestPart, ctx: Ctx) -> ToolRequestPart:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.holds import Hold
 from lamella.core.metering import Account
 from lamella.core.model import Model
 from lamella.core.params import GenerateHookParams, RunHookParams, ToolHookParams
@@ -14,7 +14,7 @@ from lamella.core.pending import Pending
 from lamella.core.stack import Stack
 from lamella.core.tools import Tool
 from lamella.engine.guards import Guard
-from lamella.engine.interrupts import Decision, Ledger
+from lamella.engine.interrupts import Claimed, Decision
 from lamella.engine.output import OutputShape
 from lamella.engine.tools import execute_tool
 from lamella.types import (
@@ -25,19 +25,53 @@ from lamella.types import (
     ModelResponse,
     StopReason,
     StopRun,
+    ToolRequestPart,
     ToolResponse,
     Usage,
     add_usage,
 )
 
 Ctx = GenerateMiddlewareContext
+_NO_OPTIONS: Mapping[str, Any] = {}
+
+
+class Ledger(Protocol):
+    """Which interrupted calls may still be decided on, so that no decision is acted on twice.
+
+    `keeps` says whether calls can be kept until they are decided: there is a store.
+    """
+
+    keeps: bool
+
+    async def note(self, run: Run, ctx: Ctx) -> None:
+        """The calls that were interrupted in the turn that has just ended wait for decisions from now on."""
+
+    async def take(self, run: Run, ctx: Ctx) -> Mapping[str, Claimed]:
+        """Take the right to act on all decisions of the run, or on none: Rejected for one that was used before.
+
+        By the requests' ids, the claims of those calls that are kept.
+        """
+
+    async def end(self, run: Run) -> None:
+        """The run whose decisions were carried out has gone on to an end."""
+
+
+class Resumption(Protocol):
+    """A kept run that goes on."""
+
+    @property
+    def id(self) -> str: ...
+
+    async def take(self, ctx: Ctx) -> Mapping[str, Claimed]:
+        """The decisions that were made on it are carried out now."""
 
 
 class Keeper(Protocol):
-    """What keeps a run: its session."""
+    """What keeps a run: its session, or the records of what was decided."""
 
     @property
-    def hold(self) -> Hold: ...
+    def hold(self) -> AbstractAsyncContextManager[Any]:
+        """What the run is under; left when somebody else has taken over."""
 
     async def begin(self, run: Run, ctx: Ctx) -> None:
         """Before anything else."""
@@ -57,8 +91,10 @@ class Run:
 
     __slots__ = (
         'account',
+        'claims',
         'decisions',
         'guard',
+        'is_over',
         'keeper',
         'last_told',
         'ledger',
@@ -66,8 +102,11 @@ class Run:
         'max_turns',
         'messages',
         'model',
+        'options',
         'pending',
+        'raised',
         'request',
+        'resumption',
         'runs_tools',
         'seen',
         'shape',
@@ -100,6 +139,11 @@ class Run:
         self.turns: list[ModelResponse] = []
         self.runs_tools = True
         self.keeper: Keeper | None = None
+        self.options = _NO_OPTIONS
+        self.raised: list[ToolRequestPart] | None = None
+        self.claims: Mapping[str, Claimed] | None = None
+        self.resumption: Resumption | None = None
+        self.is_over = False
         self.shown = False
         self.seen: Folder | None = None
         self.told: Usage | None = None
@@ -113,6 +157,21 @@ class Run:
     def call_tool(self, params: ToolHookParams, ctx: Ctx) -> Coroutine[Any, Any, ToolResponse]:
         """One tool call through the layers."""
         return self.stack.around('wrap_tool', execute_tool)(params, ctx)
+
+    def raise_interrupt(self, part: ToolRequestPart) -> None:
+        """A call waits for a decision."""
+        self.raised = self.raised or []
+        self.raised.append(part)
+
+    def take_raised(self) -> tuple[ToolRequestPart, ...]:
+        """The calls that were interrupted since this was asked last, as far as the turn's response shows them."""
+        raised, self.raised = self.raised or [], None
+        shown = self.turns[-1].interrupts
+        return tuple(part for part in raised if part in shown)
+
+    def show_interrupts(self, interrupts: Sequence[ToolRequestPart]) -> None:
+        """What the caller gets as the calls that wait."""
+        self.turns[-1] = self.turns[-1].replace(interrupts=tuple(interrupts))
 
     def close_turn(self, response: ModelResponse, ctx: Ctx) -> StopReason | None:
         """Note a turn. The reason to stop after it, or `None` to go on. Raises StopRun when a limit of the run is reached."""

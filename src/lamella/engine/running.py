@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from lamella.core.bridge import Ended, answer_of
@@ -80,6 +80,24 @@ async def streamed_run(run: Run, ctx: Ctx, stream: GenerateStream) -> AsyncGener
     finally:
         await items.aclose()
         stream.end()
+
+
+async def resumed_run(
+    prepared: Callable[[], Awaitable[tuple[Run, Ctx]]], stream: GenerateStream
+) -> AsyncGenerator[StreamPart, None]:
+    """A kept run that goes on, part by part: it is looked up when reading begins."""
+    stream.begin()
+    try:
+        run, ctx = await prepared()
+    except BaseException as error:
+        stream.end(error)
+        raise
+    parts = streamed_run(run, ctx, stream)
+    try:
+        async for part in parts:
+            yield part
+    finally:
+        await parts.aclose()
 
 
 async def _kept_run(run: Run, keeper: Keeper, ctx: Ctx) -> GenerateResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.holds import Hold
@@ -16,6 +17,13 @@ from lamella.types import ConfigError, GenerateResponse, Message, Rejected, Tool
 Ctx = GenerateMiddlewareContext
 
 
+class Resumed(Protocol):
+    """A kept run that goes on in its session."""
+
+    async def decide(self, run: Run, messages: Sequence[Message]) -> None:
+        """Give the run the decisions that were made on it."""
+
+
 class Sitting:
     """The engine's own. `begin`, then `keep` after every turn that did something, `end` with the response, and `leave`.
 
@@ -23,7 +31,8 @@ class Sitting:
     when the run's layers have let it pass. A question that got no answer is not kept.
     """
 
-    def __init__(self, session: Session, system: Message | None) -> None:
+    def __init__(self, session: Session, system: Message | None, resumption: Resumed | None = None) -> None:
+        self._resumption = resumption
         self._session, self._system = session, () if system is None else (system,)
         self._hold: Hold | None = None
         self._history: tuple[Message, ...] = ()
@@ -53,6 +62,8 @@ class Sitting:
             await session.artifacts.take_over()
         self._kept = self._history
         messages = (*self._system, *self._history)
+        if self._resumption is not None:
+            await self._resumption.decide(run, messages)
         run.pending = self._pending(run, messages)
         run.request = run.request.replace(messages=(*messages, *self._new))
         ctx.emit('session.begin', session=session.id, messages=len(self._history))
@@ -74,8 +85,8 @@ class Sitting:
     def _waits(self, pending: Pending) -> Rejected:
         names = ', '.join(f'{part.tool_request.name} (id {part.tool_request.ref})' for part in pending.open)
         return Rejected(
-            f'session {self._session.id[:80]!r} waits for a decision on {names}: decide with resume_restart= or '
-            'resume_respond=, and deny what is not wanted any more',
+            f'session {self._session.id[:80]!r} waits for a decision on {names}: decide with resume_restart=, resume_respond= '
+            'or ai.approvals, and deny what is not wanted any more',
             by='session',
             status='FAILED_PRECONDITION',
         )
@@ -94,6 +105,8 @@ class Sitting:
         if response.stop_reason != 'interrupted':
             told = _answered(told)
         await self._write(told, run, ctx)
+        if run.is_over:
+            await run.ledger.end(run)
         await self.leave()
 
     def _told(self, messages: tuple[Message, ...], run: Run) -> tuple[Message, ...]:

@@ -14,7 +14,7 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Channel, GenerateHookParams, ModelHookParams, RunHookParams
 from lamella.core.stack import Stack
 from lamella.engine.loop import begin, stop_of, with_tools
-from lamella.engine.resuming import new_answers, resume
+from lamella.engine.resuming import keep, new_answers, resume
 from lamella.engine.run import Run
 from lamella.types import (
     ConfigError,
@@ -133,8 +133,8 @@ async def run_parts(params: RunHookParams, ctx: Ctx) -> Items:
             if ctx.sinks:
                 ctx.emit('turn.end', turn=len(run.turns), response=response)
             stop = run.close_turn(response, ctx)
-            if run.keeper is not None and (response.tool_responses or response.interrupts):
-                await run.keeper.keep(run, ctx)
+            if response.interrupts or (run.keeper is not None and response.tool_responses):
+                await keep(run, ctx)
             if stop is not None:
                 yield Ended(run.finish(stop))
                 return

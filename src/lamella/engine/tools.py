@@ -9,7 +9,7 @@ from typing import Any
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Approval, ToolHookParams
 from lamella.core.tools import Tool, ToolContext
-from lamella.engine.interrupts import interrupted
+from lamella.engine.interrupts import Claimed, interrupted
 from lamella.types import (
     Interrupt,
     LamellaError,
@@ -24,7 +24,7 @@ from lamella.types import (
 
 Ctx = GenerateMiddlewareContext
 Answered = ToolResponsePart | ToolRequestPart  # an answer, or the request that waits for a decision
-Job = tuple[ToolRequestPart, Approval | None]
+Job = tuple[ToolRequestPart, Approval | None, Claimed | None]
 
 
 async def execute_tool(params: ToolHookParams, ctx: Ctx) -> ToolResponse:
@@ -71,7 +71,24 @@ async def _together(coroutines: Sequence[Coroutine[Any, Any, Answered]]) -> list
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answer(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) -> Answered:
+async def _answer(part: ToolRequestPart, approval: Approval | None, claim: Claimed | None, ctx: Ctx) -> Answered:
+    """One request's answer; that of a kept call is begun once, and how it ended is noted."""
+    if claim is None:
+        return await _outcome(part, approval, ctx)
+    await claim.start()
+    try:
+        answer = await _outcome(part, approval, ctx)
+    except BaseException as error:
+        await claim.failed(error)
+        raise
+    if isinstance(answer, ToolResponsePart):
+        await claim.done(answer.tool_response)
+        return answer
+    ctx.run.raised.remove(answer)
+    return await claim.again(answer)
+
+
+async def _outcome(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) -> Answered:
     request = part.tool_request
     if ctx.sinks:
         ctx.emit('tool.start', tool=request.name, ref=request.ref, input=request.input)
@@ -79,9 +96,10 @@ async def _answer(part: ToolRequestPart, approval: Approval | None, ctx: Ctx) ->
     try:
         response = await _run(part, approval, ctx)
     except Interrupt as interrupt:
-        ctx.run.ledger.grant(request)
         ctx.emit('tool.interrupt', tool=request.name, ref=request.ref, message=interrupt.message)
-        return interrupted(part, interrupt, f'{ctx.random.getrandbits(128):032x}')
+        waiting = interrupted(part, interrupt, f'{ctx.random.getrandbits(128):032x}')
+        ctx.run.raise_interrupt(waiting)
+        return waiting
     except ToolError as error:
         response = ToolResponse(request.name, str(error), request.ref, is_error=True)
     except BaseException as error:

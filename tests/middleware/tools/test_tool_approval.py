@@ -11,7 +11,8 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import Approval, ToolHookParams, digest_of
 from lamella.core.tools import tool_of
 from lamella.middleware import BaseMiddleware, ToolApproval
-from lamella.types import ConfigError, Interrupt, ToolRequest, ToolRequestPart, ToolResponse
+from lamella.stores.memory import MemoryStore
+from lamella.types import ConfigError, Interrupt, LamellaError, ToolRequest, ToolRequestPart, ToolResponse
 from tests.middleware.kit import World, both, world
 
 WRITE = ToolRequest('write_file', {'path': 'a'}, 'call-1')
@@ -346,3 +347,255 @@ async def test_an_approved_call_whose_input_a_layer_outside_changed_waits_again(
     again = await ai.generate(messages=response.messages, resume_restart=[approved], **options)
     assert len(again.interrupts) == 1
     assert wrote == []
+
+
+# ── a policy ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def said(verdict: Any) -> Any:
+    return lambda name, input, context: verdict
+
+
+async def later(name: str, input: Any, context: Any) -> str:
+    await asyncio.sleep(0)
+    return 'allow' if input == {'path': 'a'} else 'ask'
+
+
+@pytest.mark.parametrize(
+    ('verdict', 'done', 'asked'),
+    [
+        ('allow', ['wrote a'], []),
+        ('ask', [], ['write_file']),
+        ('deny', [], []),
+        (('allow', 'fine'), ['wrote a'], []),
+        (('deny', 'too late in the day'), [], []),
+        (('ask', 'is it safe?'), [], ['write_file']),
+        (None, [], ['write_file']),
+        (True, [], ['write_file']),
+        (False, [], ['write_file']),
+        ('Allow', [], ['write_file']),
+        ('', [], ['write_file']),
+        (('allow', 7), [], ['write_file']),
+        (('allow', 'x', 'y'), [], ['write_file']),
+        (['allow', 'x'], [], ['write_file']),
+    ],
+)
+async def test_a_policy_decides_and_whatever_else_it_says_means_ask(
+    verdict: Any, done: list[str], asked: list[str]
+) -> None:
+    app, disk = world({'x/a': [WRITE, 'done']}), Disk()
+    response = await ask(app, disk, ToolApproval(policy=said(verdict)))
+    assert (disk.done, waiting(response)) == (done, asked)
+
+
+async def test_a_denial_tells_the_model_why() -> None:
+    for verdict, reason in (('deny', 'write_file is not allowed'), (('deny', 'not on Fridays'), 'not on Fridays')):
+        app = world({'x/a': [WRITE, 'as you wish']})
+        response = await ask(app, Disk(), ToolApproval(policy=said(verdict)))
+        assert response.text == 'as you wish'
+        assert response.messages[2].tool_responses[0].tool_response == ToolResponse(
+            'write_file', reason, 'call-1', True
+        )
+        (denied,) = app.sink.named('tool_approval.denied')
+        assert denied.facts['tool'] == 'write_file'
+
+
+async def test_a_reason_to_ask_is_shown_to_whoever_decides() -> None:
+    response = await ask(world({'x/a': [WRITE]}), Disk(), ToolApproval(policy=said(('ask', 'is it safe?'))))
+    assert response.interrupts[0].metadata['interrupt']['message'] == 'is it safe?'
+
+
+async def test_a_policy_sees_name_input_and_the_callers_values_and_may_be_async() -> None:
+    seen: list[Any] = []
+
+    def policy(name: str, input: Any, context: Any) -> str:
+        seen.append((name, input, dict(context)))
+        return 'allow'
+
+    await ask(world({'x/a': [WRITE, 'done']}), Disk(), ToolApproval(policy=policy), context={'user': 'ann'})
+    assert seen == [('write_file', {'path': 'a'}, {'user': 'ann'})]
+    app, disk = world({'x/a': [[WRITE, WRITE.replace(input={'path': 'b'}, ref='call-3')]]}), Disk()
+    response = await ask(app, disk, ToolApproval(policy=later))
+    assert (disk.done, len(response.interrupts)) == (['wrote a'], 1)
+
+
+async def test_a_policy_that_fails_allows_nothing_and_is_told() -> None:
+    def broken(name: str, input: Any, context: Any) -> str:
+        raise RuntimeError('no')
+
+    async def broken_later(name: str, input: Any, context: Any) -> str:
+        raise RuntimeError('no')
+
+    for policy in (broken, broken_later):
+        app, disk = world({'x/a': [WRITE]}), Disk()
+        response = await ask(app, disk, ToolApproval(policy=policy))
+        assert (disk.done, waiting(response)) == ([], ['write_file'])
+        assert app.sink.named('tool_approval.policy_failed')[0].facts['tool'] == 'write_file'
+        assert 'its policy failed' in response.interrupts[0].metadata['interrupt']['message']
+
+
+async def test_what_is_on_the_list_is_not_asked_of_the_policy() -> None:
+    app, disk = world({'x/a': [[READ, WRITE], 'done']}), Disk()
+    await ask(app, disk, ToolApproval(allowed_tools=['read_*'], policy=said('deny')))
+    assert disk.done == ['read a']
+
+
+async def test_a_policy_is_not_asked_again_about_a_call_that_was_approved() -> None:
+    verdicts = ['ask', 'deny', 'deny']
+    app, disk = world({'x/a': [WRITE, 'done']}), Disk()
+    layer = ToolApproval(policy=lambda name, input, context: verdicts.pop(0))
+    response = await ask(app, disk, layer)
+    await ask(app, disk, layer, messages=response.messages, resume_restart=approved(response))
+    assert (disk.done, verdicts) == (['wrote a'], ['deny', 'deny'])
+
+
+async def test_a_cancelled_policy_is_a_cancelled_call() -> None:
+    entered = asyncio.Event()
+
+    async def slow(name: str, input: Any, context: Any) -> str:
+        entered.set()
+        await asyncio.Event().wait()
+        return 'allow'
+
+    app, disk = world({'x/a': [WRITE]}), Disk()
+    task = asyncio.create_task(ask(app, disk, ToolApproval(policy=slow)))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert disk.done == []
+
+
+# ── once in a session ───────────────────────────────────────────────────────────────────────────────────────────────
+
+OTHER = WRITE.replace(input={'path': 'b'}, ref='call-3')
+
+
+async def in_session(
+    app: World, disk: Disk, layer: ToolApproval, session: str = 's', **options: Any
+) -> GenerateResponse:
+    options = options if 'resume_restart' in options else {'prompt': 'go', **options}
+    return await app.ai.generate(tools=disk.tools(), use=[layer], session=session, **options)
+
+
+@pytest.mark.parametrize(
+    ('once', 'same', 'other'),
+    [(False, True, True), (True, False, True), ('input', False, True), ('tool', False, False)],
+)
+async def test_once_approved_a_call_is_not_asked_about_again_in_its_session(once: Any, same: bool, other: bool) -> None:
+    layer, disk = ToolApproval(once_per_session=once), Disk()
+    again = WRITE.replace(ref='call-2')
+    for request, asks in ((again, same), (OTHER, other)):
+        app = world({'x/a': [WRITE, 'done', request, 'done']})
+        response = await in_session(app, disk, layer)
+        await in_session(app, disk, layer, resume_restart=approved(response))
+        disk.done.clear()
+        response = await in_session(app, disk, layer)
+        assert (waiting(response) != []) is asks
+        assert (disk.done == []) is asks
+        assert bool(app.sink.named('tool_approval.remembered')) is not asks
+
+
+async def test_another_session_asks_for_itself_and_a_deleted_one_forgets() -> None:
+    layer, disk = ToolApproval(once_per_session='tool'), Disk()
+    app = world({'x/a': [WRITE, 'done', WRITE, WRITE]})
+    response = await in_session(app, disk, layer)
+    await in_session(app, disk, layer, resume_restart=approved(response))
+    assert waiting(await in_session(app, disk, layer, session='t')) == ['write_file']
+    await app.ai.session('s').delete()
+    assert waiting(await in_session(app, disk, layer)) == ['write_file']
+
+
+async def test_without_a_session_every_call_is_asked_about() -> None:
+    layer, disk = ToolApproval(once_per_session='tool'), Disk()
+    app = world({'x/a': [WRITE, 'done', OTHER]})
+    response = await ask(app, disk, layer)
+    await ask(app, disk, layer, messages=response.messages, resume_restart=approved(response))
+    assert waiting(await ask(app, disk, layer)) == ['write_file']
+
+
+async def test_a_denial_is_not_remembered_and_a_policy_that_denies_wins_over_memory() -> None:
+    verdicts = ['ask', 'ask', 'deny']
+    layer = ToolApproval(once_per_session='tool', policy=lambda name, input, context: verdicts.pop(0))
+    disk = Disk()
+    app = world({'x/a': [WRITE, 'no', WRITE, 'done', WRITE, 'denied']})
+    response = await in_session(app, disk, layer)
+    await in_session(app, disk, layer, resume_restart=[deny_tool(part) for part in response.interrupts])
+    response = await in_session(app, disk, layer)
+    assert waiting(response) == ['write_file']
+    await in_session(app, disk, layer, resume_restart=approved(response))
+    response = await in_session(app, disk, layer)
+    assert (response.text, disk.done) == ('denied', ['wrote a'])
+
+
+async def test_what_a_tool_writes_into_the_state_is_no_memory_of_an_approval() -> None:
+    layer = ToolApproval(once_per_session='tool', allowed_tools=['read_file'])
+
+    async def read_file(path: str, ctx: Any) -> str:
+        for name in ('tool_approval:tool:write_file', 'notes', 'approved'):
+            await ctx.session.state.put(name, 'ann')
+        return 'text'
+
+    disk = Disk()
+    app = world({'x/a': [READ, WRITE]})
+    options: dict[str, Any] = {'tools': [read_file, disk.tools()[1]], 'use': [layer], 'session': 's'}
+    assert waiting(await app.ai.generate(prompt='go', **options)) == ['write_file']
+    assert disk.done == []
+
+
+async def test_with_the_sessions_store_away_it_asks() -> None:
+    class Away(MemoryStore):
+        is_away = False
+
+        async def get(self, key: str) -> Any:
+            if self.is_away and key.endswith(':head'):
+                raise LamellaError('UNAVAILABLE', 'away')
+            return await super().get(key)
+
+    store = Away()
+
+    def break_it(request: Any) -> Any:
+        store.is_away = True
+        return WRITE.replace(ref='call-9')
+
+    layer, disk = ToolApproval(once_per_session='tool'), Disk()
+    app = world({'x/a': [WRITE, 'done', break_it]}, store=store)
+    response = await in_session(app, disk, layer)
+    await in_session(app, disk, layer, resume_restart=approved(response))
+    disk.done.clear()
+    with pytest.raises(LamellaError, match='away'):  # the turn cannot be kept either
+        await in_session(app, disk, layer)
+    assert disk.done == []
+    assert app.sink.named('store.away')[0].facts['by'] == 'tool_approval'
+
+
+# ── kept calls ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_durable_calls_are_kept_and_say_so() -> None:
+    app, disk = world({'x/a': [WRITE, 'done']}, store='memory://'), Disk()
+    app.ai.tool('write_file')(disk.tools()[1])
+    layer = ToolApproval(durable=True)
+    response = await app.ai.generate(prompt='go', tools=['write_file'], use=[layer])
+    note = response.interrupts[0].metadata['interrupt']
+    (record,) = await app.ai.approvals.list()
+    assert (record.id, record.tool) == (note['id'], 'write_file')
+    await app.ai.approvals.approve(record.id, by='ann')
+    assert (await app.ai.approvals.resume(record.id, use=[layer])).text == 'done'
+    assert disk.done == ['wrote a']
+
+
+@pytest.mark.parametrize(
+    ('options', 'problem'),
+    [
+        ({'policy': 'allow'}, 'policy: Value error, is a str: give a function of (name, input, context)'),
+        ({'policy': {'write_file': 'ask'}}, 'is a dict: give a function'),
+        ({'once_per_session': 'session'}, "once_per_session: Input should be False, True, 'tool' or 'input'"),
+        ({'once_per_session': None}, 'once_per_session'),
+        ({'durable': 'yes'}, 'durable: Input should be a valid boolean'),
+    ],
+)
+def test_other_settings_that_cannot_work_are_refused_when_built(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ToolApproval(**options)
+    assert problem in caught.value.message

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.holds import Hold
 from lamella.engine.approvals.desk import Desk
 from lamella.engine.approvals.records import Stand
-from lamella.types import ToolRequestPart, ToolResponse
+from lamella.types import LamellaError, ToolRequestPart, ToolResponse
 
 Ctx = GenerateMiddlewareContext
 
@@ -36,28 +37,34 @@ class Claim:
 
     async def done(self, response: ToolResponse) -> None:
         """The tool has answered."""
-        await self._move('started', 'done', lambda stand: stand.replace(state='done', response=response))
-        await self.leave()
+        await self._end('done', lambda stand: stand.replace(state='done', response=response))
 
     async def failed(self, error: BaseException) -> None:
         """The tool was left without an answer. A cancellation says nothing of what it has done: that stays unknown."""
-        if not isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)):
-            why = type(error).__name__  # and no more: what an error says may be a secret
-            await self._move('started', 'failed', lambda stand: stand.replace(state='failed', error=why))
-        await self.leave()
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)):
+            await self.leave()
+            return
+        why = type(error).__name__  # and no more: what an error says may be a secret
+        with suppress(LamellaError):  # what the tool failed with is the news; without the note it is unknown
+            await self._end('failed', lambda stand: stand.replace(state='failed', error=why))
 
     async def again(self, part: ToolRequestPart) -> ToolRequestPart:
         """A layer or the tool asks once more: the call waits anew, for a decision of its own."""
         note = {**(part.metadata or {}).get('interrupt', {}), 'id': self.id}
-        await self._move('started', 'asked again', lambda stand: waiting_again(stand).replace(note=note))
-        await self.leave()
+        await self._end('asked again', lambda stand: waiting_again(stand).replace(note=note))
         return part.replace(metadata={**(part.metadata or {}), 'interrupt': note})
+
+    async def _end(self, what: str, change: Callable[[Stand], Stand]) -> None:
+        try:
+            await self._move('started', what, change)
+        finally:
+            await self.leave()
 
     async def settle(self, response: ToolResponse) -> None:
         """The decision is itself the answer: no tool is run."""
         await self._move('decided', 'done', lambda stand: stand.replace(state='done', response=response))
 
-    async def _move(self, state: str, what: str, change: Any) -> None:
+    async def _move(self, state: str, what: str, change: Callable[[Stand], Stand]) -> None:
         await self._desk.move(self.id, what, '', lambda stand: stand.state == state, change)
         self._ctx.emit('approval.' + what.replace(' ', '_'), id=self.id)
 

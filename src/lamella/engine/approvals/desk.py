@@ -11,6 +11,7 @@ from lamella.core.holds import Hold, enter
 from lamella.core.packing import hashed, pack, unpack
 from lamella.core.ports import Store
 from lamella.engine.approvals.records import (
+    VERBS,
     AuditEntry,
     SavedRun,
     Stand,
@@ -142,9 +143,7 @@ class Desk:
         while True:
             stand, version = await self._stored(id)
             if stand is None:
-                raise Rejected(
-                    f'the time for a decision on {id} is over', by='approvals', status='DEADLINE_EXCEEDED'
-                )
+                raise Rejected(f'the time for a decision on {id} is over', by='approvals', status='DEADLINE_EXCEEDED')
             if not allowed(stand):
                 raise _too_late(id, stand)
             position = await self.note(id, what, by)
@@ -182,7 +181,9 @@ class Desk:
         lease = await enter(self.store, key, self.clock, lease_s=lease_s, wait_s=2 * _PROBE_S)
         if lease is None:
             raise Rejected(f'{busy}, or its process died less than {lease_s:g} s ago', by='approvals', status='ABORTED')
-        lost = LamellaError('ABORTED', f'{key.rpartition(":")[2]}: the hold on it was lost: another process may go on with it')
+        lost = LamellaError(
+            'ABORTED', f'{key.rpartition(":")[2]}: the hold on it was lost: another process may go on with it'
+        )
         return Hold(self.store, lease, self.clock, lease_s, lambda: lost)
 
     # ── the audit log ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,6 +217,5 @@ def _too_late(id: str, stand: Stand) -> Rejected:
     told = f'{id} is {stand.state}'
     if decision is not None:
         facts |= {'by': decision.by, 'decision': decision.kind, 'at_s': decision.at_s}
-        verb = {'approve': 'approved', 'deny': 'denied', 'answer': 'answered'}[decision.kind]
-        told = f'{id} was already {verb} by {decision.by}, and is {stand.state}: a decision counts once'
+        told = f'{id} was already {VERBS[decision.kind]} by {decision.by}, and is {stand.state}: a decision counts once'
     return Rejected(told, by='approvals', status='FAILED_PRECONDITION', details=facts)

@@ -9,11 +9,11 @@ from lamella.core.packing import hashed, pack, unpack
 from lamella.core.params import digest_of
 from lamella.engine.approvals.claims import Claim
 from lamella.engine.approvals.desk import Desk
-from lamella.engine.approvals.records import Decision, SavedRun, Stand, parse_id
+from lamella.engine.approvals.records import VERBS, Decision, SavedRun, Stand, parse_id
 from lamella.engine.approvals.saving import saved_run
+from lamella.engine.interrupts import Claimed, ToolRestart, answered
 from lamella.engine.interrupts import Decision as Decided
-from lamella.engine.interrupts import ToolRestart, answered
-from lamella.engine.ledger import Claimed, is_durable, used
+from lamella.engine.ledger import is_durable, used
 from lamella.engine.run import Run
 from lamella.types import Data, LamellaError, Rejected, ToolRequestPart
 
@@ -34,26 +34,51 @@ class StoreLedger:
     A call that nobody here has ever interrupted is granted one decision, once for all processes.
     """
 
+    keeps = True
+
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
     async def note(self, run: Run, ctx: Ctx) -> None:
-        raised = run.take_raised()
+        raised, scope = run.take_raised(), _scope(ctx)
         if not raised:
+            await self._show(run, scope)
             return
-        scope = _scope(ctx)
         if not self._is_kept(run, ctx, raised):
             for part in raised:
                 request = part.tool_request
                 await self._change(scope, request.ref or '', digest_of(request), lambda g: g.replace(plain=g.plain + 1))
+            await self._show(run, scope)
             return
         saved = await self._keep(run, ctx, raised)
-        ids: dict[str | None, str] = {}
         for call in saved.calls:
-            id = ids[call.request.ref] = f'{saved.id}.{call.number}'
+            id = f'{saved.id}.{call.number}'
             await self._change(scope, call.request.ref or '', call.digest, _adding(id))
             ctx.emit('approval.requested', id=id, tool=call.request.name, ref=call.request.ref)
-        run.show_interrupts([_with_id(part, ids.get(part.tool_request.ref)) for part in run.turns[-1].interrupts])
+        await self._show(run, scope)
+
+    async def _show(self, run: Run, scope: str) -> None:
+        """Each call that is kept is shown with its id."""
+        shown = []
+        for part in run.turns[-1].interrupts:
+            grants = await self._grants(scope, part.tool_request.ref or '', digest_of(part.tool_request))
+            shown.append(_with_id(part, await self._waiting(grants)))
+        run.show_interrupts(shown)
+
+    async def _waiting(self, grants: _Grants) -> str | None:
+        for id in reversed(grants.kept):
+            stand = await self._desk.stand(id)
+            if stand is not None and stand.state in ('pending', 'decided'):
+                return id
+        return None
+
+    async def end(self, run: Run) -> None:
+        """Runs whose calls were all carried out, and which have gone on since, are listed no more."""
+        ids = {parse_id(claim.id)[0] for claim in (run.claims or {}).values()}
+        if run.resumption is not None:
+            ids.add(run.resumption.id)
+        for id in ids:
+            await self._desk.close(id)
 
     def _is_kept(self, run: Run, ctx: Ctx, raised: tuple[ToolRequestPart, ...]) -> bool:
         if run.options.get('durable') is False:
@@ -68,8 +93,8 @@ class StoreLedger:
                 return saved
 
     async def take(self, run: Run, ctx: Ctx) -> Mapping[str, Claimed]:
-        if run.claims is not None:
-            return run.claims
+        if run.resumption is not None:
+            return await run.resumption.take(ctx)
         scope = _scope(ctx)
         found = [(decision, await self._kept_id(scope, decision)) for decision in run.decisions]
         plain = [decision for decision, id in found if id is None]
@@ -90,10 +115,8 @@ class StoreLedger:
             await self._check_open(decision.decision, decision)
             return decision.decision
         grants = await self._grants(scope, decision.ref, decision.digest)
-        for id in grants.kept:
-            stand = await self._desk.stand(id)
-            if stand is not None and stand.state == 'pending':
-                return id
+        if (id := await self._waiting(grants)) is not None:
+            return id
         if grants.kept and not grants.plain:
             raise used(decision.name, decision.ref)
         return None
@@ -125,7 +148,11 @@ class StoreLedger:
             made = Decision('approve', CALLER, now, decision.edited)
         else:
             made = Decision('deny' if decision.is_error else 'answer', CALLER, now, output=decision.output)
-        await self._desk.move(id, made.kind, CALLER, _is_pending, lambda stand: stand.replace(state='decided', decision=made))
+
+        def change(stand: Stand) -> Stand:
+            return stand.replace(state='decided', decision=made)
+
+        await self._desk.move(id, VERBS[made.kind], CALLER, _is_pending, change)
         claim = Claim(self._desk, id, ctx)
         if not isinstance(decision, ToolRestart):
             await claim.settle(answered(decision))

@@ -21,6 +21,7 @@ from lamella.types import (
 State = Literal['pending', 'decided', 'started', 'done', 'failed']
 ApprovalState = Literal['pending', 'decided', 'started', 'done', 'failed', 'expired', 'unknown']
 DecisionKind = Literal['approve', 'deny', 'answer']
+VERBS: Mapping[DecisionKind, str] = {'approve': 'approved', 'deny': 'denied', 'answer': 'answered'}
 _ID = re.compile(r'(run_[0-9a-f]{32})(?:\.([1-9][0-9]{0,5}))?')
 
 

@@ -137,4 +137,6 @@ def check_same(saved: SavedRun, run: Run) -> None:
         raise ConfigError(f'the run had layers that are not here: {", ".join(missing)}. Give them with use=[…]')
     wanted = {*saved.tools, *(call.request.name for call in saved.calls)}
     if gone := sorted(wanted - run.tools.keys()):
-        raise ConfigError(f'the run had tools that are not here: {", ".join(gone)}. Give them with tools=[…], or register them')
+        raise ConfigError(
+            f'the run had tools that are not here: {", ".join(gone)}. Give them with tools=[…], or register them'
+        )

@@ -43,40 +43,50 @@ class ApprovalSettings(Data, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f'ApprovalSettings(app={self.app!r}, keys=[{", ".join(map(repr, self.keys))}], …)'
 
-    def __rich_repr__(self) -> Iterator[Any]:
-        yield 'app', self.app
-        yield 'keys', list(self.keys)
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [('app', self.app), ('keys', list(self.keys))]
 
 
-def _problems(settings: ApprovalSettings) -> Iterator[str]:
-    if not isinstance(settings.app, str) or not settings.app:
-        yield f'app is {settings.app!r}: give a name'
-    if not isinstance(settings.always, bool):
-        yield f'always is {settings.always!r}: give True or False'
+def settings_of(given: Any, store: Any) -> ApprovalSettings:
+    """Checked settings; the defaults for `None`. Raises ConfigError."""
+    if given is None:
+        return ApprovalSettings()
+    if not isinstance(given, ApprovalSettings):
+        raise ConfigError(f'approvals= is a {type(given).__name__}: give ApprovalSettings(…)')
+    if store is None:
+        raise ConfigError("approvals= needs a store to keep them in: Lamella(store='sqlite:///state.db', approvals=…)")
+    return given
+
+
+def _problems(given: Any) -> Iterator[str]:
+    if not isinstance(given.app, str) or not given.app.isprintable() or not 0 < len(given.app) <= 200:
+        yield f'app is {str(given.app)[:80]!r}: give a name of 1 to 200 printable characters'
+    if not isinstance(given.always, bool):
+        yield f'always is {given.always!r}: give True or False'
     for field in ('expires_s', 'kept_s', 'token_expires_s', 'lease_s'):
-        value = getattr(settings, field)
+        value = getattr(given, field)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
             yield f'{field} is {value!r}: give a number of seconds above 0'
-    names = settings.keep_context
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    names = given.keep_context
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         yield f'keep_context is {names!r}: give a list of names'
 
 
-def _key_problems(settings: ApprovalSettings) -> Iterator[str]:
+def _key_problems(given: Any) -> Iterator[str]:
     """What is wrong with the keys, without ever showing one."""
-    if not isinstance(settings.keys, Mapping):
+    if not isinstance(given.keys, Mapping):
         yield "keys is no dict: give secrets by id, such as {'2026-11': secret}"
         return
-    for id, secret in settings.keys.items():
+    for id, secret in given.keys.items():
         if not isinstance(id, str) or not _KEY_ID.fullmatch(id):
-            yield f'keys: the id {id!r} is not made of 1 to 64 letters, digits, "_" and "-"'
+            yield f'keys: the id {str(id)[:80]!r} is not made of 1 to 64 letters, digits, "_" and "-"'
         elif not isinstance(secret, (str, bytes)):
             yield f'keys[{id!r}] is a {type(secret).__name__}: give text or bytes'
         elif len(secret_bytes(secret)) < MIN_KEY_BYTES:
             yield f'keys[{id!r}] has fewer than {MIN_KEY_BYTES} bytes: make one with secrets.token_hex(32)'
-    if settings.signing_key is not None and settings.signing_key not in settings.keys:
-        yield f'signing_key is {settings.signing_key!r}, which is not in keys'
-    if settings.signing_key is None and len(settings.keys) > 1:
+    if given.signing_key is not None and given.signing_key not in given.keys:
+        yield f'signing_key is {str(given.signing_key)[:80]!r}, which is not in keys'
+    if given.signing_key is None and len(given.keys) > 1:
         yield 'signing_key is missing: with several keys, say which one signs'
 
 

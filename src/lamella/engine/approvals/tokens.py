@@ -2,9 +2,9 @@
 
     lamella1.<id of the key>.<claims>.<HMAC-SHA256>
 
-Claims are JSON in a fixed order, base64url without padding (RFC 4648 §5). The HMAC (RFC 2104) is over everything before it, with a
-key that is derived for this use and this app alone, and is compared as text in constant time: no other spelling of the same
-bits is accepted.
+Claims are JSON in a fixed order, base64url without padding (RFC 4648 §5). The HMAC (RFC 2104) is over everything before it,
+with a key that is derived for this use and this app alone, and is compared as text in constant time: no other spelling of the
+same bits is accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -44,13 +44,15 @@ def sign(claims: TokenClaims, settings: ApprovalSettings) -> str:
     """The token. Raises ConfigError without a key."""
     id = settings.signing_key or next(iter(settings.keys), None)
     if id is None:
-        raise ConfigError("a token needs a key to be signed with: Lamella(approvals=ApprovalSettings(keys={'id': secret}))")
+        raise ConfigError(
+            "a token needs a key to be signed with: Lamella(approvals=ApprovalSettings(keys={'id': secret}))"
+        )
     body = _text(msgspec.json.encode(claims, order='deterministic'))
     signed = f'{_VERSION}.{id}.{body}'
     return f'{signed}.{_mac(signed, secret_bytes(settings.keys[id]), settings.app)}'
 
 
-def read(token: str, settings: ApprovalSettings, now_s: float) -> TokenClaims:
+def read(token: Any, settings: ApprovalSettings, now_s: float) -> TokenClaims:
     """The claims of a token that this app has signed and that is still good. Raises Rejected, and says no more than needed."""
     parts = token.split('.') if isinstance(token, str) and len(token) <= _LONGEST and token.isascii() else []
     if len(parts) != 4 or parts[0] != _VERSION:
@@ -60,7 +62,10 @@ def read(token: str, settings: ApprovalSettings, now_s: float) -> TokenClaims:
     wanted = _mac(signed, b'' if secret is None else secret_bytes(secret), settings.app)
     if not hmac.compare_digest(wanted.encode(), parts[3].encode()) or secret is None:
         raise _invalid()
-    claims = msgspec.json.decode(urlsafe_b64decode(parts[2] + '=' * (-len(parts[2]) % 4)), type=TokenClaims)
+    try:
+        claims = msgspec.json.decode(urlsafe_b64decode(parts[2] + '=' * (-len(parts[2]) % 4)), type=TokenClaims)
+    except ValueError as error:  # signed here, and made by another version
+        raise _invalid() from error
     if claims.app != settings.app:
         raise _invalid()
     if now_s >= claims.expires_at_s:
