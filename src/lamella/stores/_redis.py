@@ -110,9 +110,11 @@ class Client:
                 return await self._answered(address, command, tries=2 if reads else 1)
             except exceptions.NoScriptError:
                 raise
-            except exceptions.MovedError as error:
-                self._moved = (error.host or address[0], int(error.port))
             except (exceptions.RedisError, OSError) as error:
+                moved = _moved_to(error, address)
+                if moved is not None:
+                    self._moved = moved
+                    continue
                 word = _word(error)
                 if word == 'READONLY' or isinstance(error, _AWAY):
                     self._turn_away(address)
@@ -174,6 +176,15 @@ _CLASSES: tuple[tuple[type[Exception], str], ...] = (
 )
 # Before version 7, what fails inside of a script is told in the middle of a sentence.
 _IN_A_SCRIPT = re.compile(r'^Error running script.*@user_script: ?\d+: -?([A-Z]+) ', re.DOTALL)
+
+
+def _moved_to(error: Exception, asked: Address) -> Address | None:
+    """`MOVED slot host:port`: who has the namespace; no host means the one that was asked (redis.io, "Cluster specification")."""
+    said = str(error)
+    if not isinstance(error, exceptions.MovedError) and not said.startswith('MOVED '):
+        return None
+    host, _, port = said.rpartition(' ')[2].rpartition(':')
+    return host or asked[0], int(port)
 
 
 def _word(error: Exception) -> str:
