@@ -118,11 +118,14 @@ def every_stream_keeps_the_rules(lamella_stream_watch: None) -> None:
 
 
 @pytest.fixture
-def docs_namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+def docs_namespace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """The names that a documentation page finds before its first block, with the simulator in OpenAI's place.
 
-    Pages are programs: prefer imports on the page to names put here.
+    Pages are programs: prefer imports on the page to names put here. The page on stores finds two servers in the environment.
     """
+    if 'docs/stores.md' in request.node.name:
+        monkeypatch.setenv('REDIS_URL', request.getfixturevalue('redis_url'))
+        monkeypatch.setenv('POSTGRES_URL', request.getfixturevalue('postgres_url'))
     with Simulator().in_thread() as simulator:
         monkeypatch.setenv('OPENAI_API_KEY', 'key-of-the-docs')
         monkeypatch.setenv('OPENAI_BASE_URL', f'{simulator.base_url}/v1')

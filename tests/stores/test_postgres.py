@@ -16,7 +16,7 @@ from lamella.core.ports import Store
 from lamella.stores import open_store
 from lamella.stores._postgres import migrations
 from lamella.stores.postgres import PostgresStore
-from lamella.testing.stores import StoreConformance
+from lamella.testing.stores import SharedStoreConformance
 from lamella.types import LamellaError
 from tests.servers import PASSWORD, PASSWORD_IN_URL, PostgresServer
 from tests.stores.cut import wire_to
@@ -29,10 +29,22 @@ async def store(postgres_url: str) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-class TestPostgresStore(StoreConformance):
+class TestPostgresStore(SharedStoreConformance):
     @pytest.fixture
-    def store(self, store: Store) -> Store:
-        return store
+    def namespace(self) -> str:
+        return f'test-{uuid4().hex}'
+
+    @pytest.fixture
+    async def store(self, postgres_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(postgres_url, namespace=namespace)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture
+    async def other(self, postgres_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(postgres_url, namespace=namespace)
+        yield store
+        await store.aclose()
 
 
 async def test_it_works_without_prepared_statements(postgres_url: str) -> None:
@@ -218,19 +230,6 @@ async def test_what_writes_is_never_sent_twice_and_what_reads_is(postgres_url: s
         await store.get('k')
         assert wire.cuts == 3
         await store.aclose()
-
-
-async def test_a_list_is_read_on_without_a_gap_while_many_write_to_it(store: Store) -> None:
-    """Numbers are given before a transaction is committed: without a lock, a lower one could become visible after a higher."""
-    seen: list[str] = []
-    keys = [f'k{n}' for n in range(300)]
-    writing = asyncio.gather(*[store.put(key, b'x', listed='l') for key in keys])
-    after = 0
-    while not writing.done() or await store.listed('l', after=after):
-        for one in await store.listed('l', after=after, limit=7):
-            seen.append(one.key)
-            after = one.version
-    assert sorted(seen) == sorted(keys)
 
 
 async def test_expired_rows_are_removed_as_the_store_is_used(own_postgres: PostgresServer) -> None:

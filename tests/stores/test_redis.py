@@ -14,7 +14,7 @@ import pytest
 from lamella.core.ports import Bucket, Store
 from lamella.stores import open_store
 from lamella.stores.redis import RedisStore
-from lamella.testing.stores import StoreConformance
+from lamella.testing.stores import SharedStoreConformance
 from lamella.types import LamellaError
 from tests.servers import PASSWORD, PASSWORD_IN_URL, RedisServer, free_port, server_folder
 from tests.stores.cut import wire_to
@@ -27,10 +27,22 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-class TestRedisStore(StoreConformance):
+class TestRedisStore(SharedStoreConformance):
     @pytest.fixture
-    def store(self, store: Store) -> Store:
-        return store
+    def namespace(self) -> str:
+        return f'test-{uuid4().hex}'
+
+    @pytest.fixture
+    async def store(self, redis_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(redis_url, namespace=namespace)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture
+    async def other(self, redis_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(redis_url, namespace=namespace)
+        yield store
+        await store.aclose()
 
 
 async def failure_of(url: str) -> LamellaError:
@@ -144,27 +156,6 @@ async def test_what_writes_is_never_sent_twice_and_what_reads_is(redis_url: str)
             await read
         assert wire.cuts == 4
         await store.aclose()
-
-
-async def test_a_cancelled_verb_leaves_no_answer_for_the_next(redis_url: str) -> None:
-    store = open_store(f'{redis_url}?namespace=test-{uuid4().hex}&max_connections=2')
-    await store.put('k', b'right')
-    for patience in range(40):
-        verbs = [asyncio.ensure_future(store.put(f'k{n}', b'wrong')) for n in range(6)]
-        for _ in range(patience % 20):
-            await asyncio.sleep(0)
-        for verb in verbs:
-            verb.cancel()
-        await asyncio.gather(*verbs, return_exceptions=True)
-        assert (await store.get('k')).value == b'right'
-    await store.aclose()
-
-
-async def test_a_busy_pool_makes_verbs_wait_and_not_fail(redis_url: str) -> None:
-    store = open_store(f'{redis_url}?namespace=test-{uuid4().hex}&max_connections=2')
-    counts = await asyncio.gather(*[store.add('k') for _ in range(200)])
-    assert sorted(count.value for count in counts) == list(range(1, 201))
-    await store.aclose()
 
 
 async def test_scripts_are_sent_anew_to_a_server_that_forgot_them(own_redis: RedisServer) -> None:

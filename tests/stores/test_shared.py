@@ -79,20 +79,6 @@ def test_the_sync_door_and_the_async_one_share_an_app_and_its_store(shared_store
     ai.sync.close()
 
 
-async def test_verbs_that_were_cancelled_disturb_no_other(shared_store_url: str) -> None:
-    store = open_store(shared_store_url)
-    await store.put('k', b'right')
-    for patience in range(30):
-        verbs = [asyncio.ensure_future(store.put(f'k{n}', b'wrong')) for n in range(6)]
-        for _ in range(patience):
-            await asyncio.sleep(0)
-        for verb in verbs:
-            verb.cancel()
-        await asyncio.gather(*verbs, return_exceptions=True)
-        assert (await store.get('k')).value == b'right'
-    await store.aclose()
-
-
 async def test_many_at_once_wait_for_a_connection_and_do_not_fail(shared_store_url: str) -> None:
     store = open_store(shared_store_url)
     counts = await asyncio.gather(*[store.add('k') for _ in range(200)])

@@ -9,11 +9,11 @@ import pytest
 
 from lamella.stores.sqlite import SQLiteStore
 from lamella.testing import FakeClock
-from lamella.testing.stores import StoreConformance
+from lamella.testing.stores import SharedStoreConformance
 from lamella.types import ConfigError, LamellaError
 
 
-class TestSQLiteStore(StoreConformance):
+class TestSQLiteStore(SharedStoreConformance):
     @pytest.fixture
     def clock(self) -> FakeClock:
         return FakeClock()
@@ -21,6 +21,12 @@ class TestSQLiteStore(StoreConformance):
     @pytest.fixture
     async def store(self, clock: FakeClock, tmp_path: Path):
         self._clock = clock
+        store = SQLiteStore(tmp_path / 'state.db', clock=clock)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture
+    async def other(self, clock: FakeClock, tmp_path: Path):
         store = SQLiteStore(tmp_path / 'state.db', clock=clock)
         yield store
         await store.aclose()

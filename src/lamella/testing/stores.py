@@ -2,21 +2,24 @@
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
-        def store(self):
-            return MyStore(...)
+        async def store(self, my_server):
+            store = MyStore(my_server.url)
+            yield store
+            await store.aclose()
 
-The tests are coroutines (run them with anyio or pytest-asyncio). `pass_time` waits; override it where time can be turned.
+`SharedStoreConformance` has more, for stores that several processes share; it needs a second fixture, `other`: another store
+on the same data. The tests are coroutines (run them with anyio or pytest-asyncio). They wait for real time where something
+expires: override `pass_time` where time can be turned, and `tick_s` where the server is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from typing import ClassVar
 from uuid import uuid4
 
 from lamella.core.ports import Addition, Bucket, Count, Store
-
-TICK_S = 0.15  # long for every store that is tested, short for whoever waits
 
 
 def _check(condition: bool, what: object) -> None:
@@ -26,6 +29,8 @@ def _check(condition: bool, what: object) -> None:
 
 class StoreConformance:
     """The promises of `lamella.core.ports`, one sentence each. Needs a fixture `store`; keys are new in every test."""
+
+    tick_s: ClassVar[float] = 0.15  # what expires in the tests lives so long
 
     async def pass_time(self, store: Store, seconds: float) -> None:
         """Let the store's time pass."""
@@ -71,10 +76,10 @@ class StoreConformance:
 
     async def test_a_value_ends_when_it_expires(self, store: Store) -> None:
         key, kept = self.key(), self.key()
-        version = await store.put(key, b'x', expire_s=TICK_S)
-        await store.put(kept, b'x', expire_s=TICK_S)
+        version = await store.put(key, b'x', expire_s=self.tick_s)
+        await store.put(kept, b'x', expire_s=self.tick_s)
         await store.put(kept, b'y')
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         _check(await store.get(key) is None, 'expired')
         _check(await store.compare_and_put(key, version, b'z') is None, 'an expired version is nobody’s')
         _check(await store.put_if_absent(key, b'new') is None, 'an expired key is free')
@@ -143,8 +148,8 @@ class StoreConformance:
 
     async def test_a_log_ends_when_nothing_was_added_for_its_time(self, store: Store) -> None:
         key = self.key()
-        await store.append(key, b'x', expire_s=TICK_S)
-        await self.pass_time(store, 2 * TICK_S)
+        await store.append(key, b'x', expire_s=self.tick_s)
+        await self.pass_time(store, 2 * self.tick_s)
         _check(list(await store.read(key)) == [], 'expired')
         _check(await store.append(key, b'y') == 1, 'a new log begins')
 
@@ -154,9 +159,9 @@ class StoreConformance:
         _check(lost is not None, 'free at first')
         if lost is None:
             return
-        renewed = await store.renew(lost, TICK_S)
+        renewed = await store.renew(lost, self.tick_s)
         _check(renewed is not None and renewed.token == lost.token, 'renewed while held')
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         _check(await store.renew(lost, 60) is None, 'what has ended cannot be renewed')
         _check(not await store.release(lost), 'nor released')
         taken = await store.acquire(key, 60)
@@ -170,10 +175,10 @@ class StoreConformance:
         leases = await asyncio.gather(*[store.acquire(key, 60, slots=3) for _ in range(20)])
         held = [lease for lease in leases if lease is not None]
         _check(len({lease.token for lease in held}) == len(held) == 3, leases)
-        _check(await store.renew(held[1], TICK_S) is not None, 'each is renewed by itself')
+        _check(await store.renew(held[1], self.tick_s) is not None, 'each is renewed by itself')
         _check(await store.release(held[0]), 'and released by itself')
         _check(await store.acquire(key, 60, slots=3) is not None, 'which frees one place')
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         _check(await store.acquire(key, 60, slots=3) is not None, 'and so does the end of one')
         _check(await store.acquire(key, 60, slots=3) is None, 'but no more than that')
 
@@ -181,18 +186,18 @@ class StoreConformance:
         key, brief = self.key(), self.key()
         first = await store.add(key, 1, expire_s=60)
         _check(first.expires_in_s is not None and 0 < first.expires_in_s <= 60, first)
-        await store.add(brief, 1, expire_s=TICK_S)
+        await store.add(brief, 1, expire_s=self.tick_s)
         later = await store.add(key, 1, expire_s=600)
         _check(later.expires_in_s is not None and later.expires_in_s <= 60 and later.window == first.window, later)
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         _check((await store.count(brief)).value == 0, 'the window has ended')
         _check((await store.add(brief, 1, expire_s=60)).value == 1, 'and a new one begins')
 
     async def test_what_was_reserved_in_one_window_is_not_given_back_into_the_next(self, store: Store) -> None:
         key = self.key()
-        reserved = await store.add(key, 5, expire_s=TICK_S)
+        reserved = await store.add(key, 5, expire_s=self.tick_s)
         _check(reserved.window > 0, reserved)
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         late = await store.add(key, -5, window=reserved.window)
         _check(not late.added and late.value == 0, late)
         current = await store.add(key, 7, expire_s=60)
@@ -218,16 +223,16 @@ class StoreConformance:
 
     async def test_a_window_that_has_ended_hinders_no_other_counter(self, store: Store) -> None:
         short, long = self.key(), self.key()
-        first, second = await store.add_all([Addition(short, 5, None, TICK_S), Addition(long, 5, None, 60)])
-        await self.pass_time(store, 2 * TICK_S)
+        first, second = await store.add_all([Addition(short, 5, None, self.tick_s), Addition(long, 5, None, 60)])
+        await self.pass_time(store, 2 * self.tick_s)
         back = await store.add_all([Addition(short, -5, window=first.window), Addition(long, -2, window=second.window)])
         _check([(one.added, one.value) for one in back] == [(False, 0), (True, 3)], back)
 
     async def test_a_counter_can_be_looked_at_and_forgotten(self, store: Store) -> None:
         key = self.key()
         _check(await store.count(key) == Count(0, added=False), 'a new counter is 0, and looking makes none')
-        await store.add(key, 0, expire_s=TICK_S)
-        await store.add(key, -3, expire_s=TICK_S)
+        await store.add(key, 0, expire_s=self.tick_s)
+        await store.add(key, -3, expire_s=self.tick_s)
         _check((await store.count(key)).window == 0, 'neither does adding nothing, or giving back what never was')
         added = await store.add(key, 4, expire_s=60)
         found = await store.count(key)
@@ -248,8 +253,8 @@ class StoreConformance:
         await store.take([bucket])
         refused = await store.take([bucket])
         _check(not refused.granted and 0 < refused.wait_s <= 5, refused)
-        await store.settle([bucket.replace(amount=-100 + 10 * TICK_S)])
-        await self.pass_time(store, TICK_S)
+        await store.settle([bucket.replace(amount=-100 + 10 * self.tick_s)])
+        await self.pass_time(store, self.tick_s)
         _check((await store.take([bucket])).granted, 'refilled')
 
     async def test_takers_that_wait_are_served_in_order(self, store: Store) -> None:
@@ -301,9 +306,9 @@ class StoreConformance:
         name = self.key()
         brief, kept, again = self.key(), self.key(), self.key()
         for key in (brief, again):
-            await store.put(key, b'x', expire_s=TICK_S, listed=name)
+            await store.put(key, b'x', expire_s=self.tick_s, listed=name)
         await store.put(kept, b'x', listed=name)
-        await self.pass_time(store, 2 * TICK_S)
+        await self.pass_time(store, 2 * self.tick_s)
         _check([one.key for one in await store.listed(name)] == [kept], 'expired')
         await store.put(again, b'y')
         _check([one.key for one in await store.listed(name)] == [kept], 'a new value of that key is in no list')
@@ -372,3 +377,70 @@ class StoreConformance:
         await store.put(key, b'x')
         await store.aclose()
         _check(await store.put(key, b'y') > 0, 'usable after a close')
+
+    async def test_verbs_that_were_cancelled_disturb_no_other(self, store: Store) -> None:
+        key = self.key()
+        await store.put(key, b'right')
+        for patience in range(20):
+            verbs = [asyncio.ensure_future(store.put(f'{key}:{n}', b'wrong')) for n in range(4)]
+            for _ in range(patience):
+                await asyncio.sleep(0)
+            for verb in verbs:
+                verb.cancel()
+            await asyncio.gather(*verbs, return_exceptions=True)
+            found = await store.get(key)
+            _check(found is not None and found.value == b'right', 'an answer to somebody else')
+
+
+class SharedStoreConformance(StoreConformance):
+    """What holds between two stores on the same data. Needs a fixture `other` beside `store`."""
+
+    async def test_what_one_writes_the_other_reads(self, store: Store, other: Store) -> None:
+        key = self.key()
+        version = await store.put(key, b'x', listed=key)
+        await store.append(key, b'entry')
+        added = await store.add(key, 3, expire_s=60)
+        found = await other.get(key)
+        _check(found is not None and (found.value, found.version) == (b'x', version), found)
+        _check([one.key for one in await other.listed(key)] == [key], 'also lists')
+        _check([entry.value for entry in await other.read(key)] == [b'entry'], 'also logs')
+        count = await other.count(key)
+        _check((count.value, count.window) == (3, added.window), count)
+
+    async def test_two_stores_never_pass_a_ceiling_together(self, store: Store, other: Store) -> None:
+        key = self.key()
+        bucket = Bucket(key, 0.001, 7)
+        asked = [one for _ in range(15) for one in (store, other)]
+        counts = await asyncio.gather(*[one.add(key, 3, ceiling=20) for one in asked])
+        _check(sum(count.added for count in counts) == 6, counts)
+        taken = await asyncio.gather(*[one.take([bucket]) for one in asked])
+        _check(sum(one.granted for one in taken) == 7, taken)
+        positions = await asyncio.gather(*[one.append(key, b'x') for one in asked])
+        _check(sorted(positions) == list(range(1, 31)), positions)
+
+    async def test_one_of_two_stores_holds_a_lease(self, store: Store, other: Store) -> None:
+        key = self.key()
+        held = await store.acquire(key, 60)
+        _check(held is not None and await other.acquire(key, 60) is None, held)
+        if held is None:
+            return
+        _check(await other.renew(held, 60) is not None, 'a lease belongs to whoever has its token')
+        _check(await other.release(held), 'wherever it was acquired')
+        again = await other.acquire(key, 60)
+        _check(again is not None and again.token > held.token, again)
+
+    async def test_a_list_is_read_on_without_a_gap_while_two_write_to_it(self, store: Store, other: Store) -> None:
+        name = self.key()
+        keys = [f'{name}:{n}' for n in range(60)]
+        writing = asyncio.gather(*[(store, other)[n % 2].put(key, b'x', listed=name) for n, key in enumerate(keys)])
+        seen: list[str] = []
+        after = 0
+        while True:
+            is_over = writing.done()
+            page = await store.listed(name, after=after, limit=7)
+            seen += [one.key for one in page]
+            after = page[-1].version if page else after
+            if is_over and not page:
+                break
+        await writing
+        _check(sorted(seen) == sorted(keys), 'every key once')
