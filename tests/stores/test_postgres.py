@@ -232,6 +232,30 @@ async def test_what_writes_is_never_sent_twice_and_what_reads_is(postgres_url: s
         await store.aclose()
 
 
+async def test_what_was_numbered_earlier_is_never_seen_later_in_a_list(postgres_url: str) -> None:
+    """Numbers are given before a commit: whoever reads on behind a higher one would miss a lower one that is committed late."""
+    name = f'test-{uuid4().hex}'
+    store = open_store(postgres_url, namespace=name)
+    await store.put('other', b'x')
+    slow, watcher = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
+    transaction = slow.transaction()
+    await transaction.start()
+    await slow.execute("SELECT lamella.put(1, $1, 'early', NULL, 'x', NULL, 'l')", name)
+    late = asyncio.ensure_future(store.put('late', b'x', listed='l'))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with asyncio.timeout(30):
+        while not late.done() and not await watcher.fetchval(waiting):  # noqa: ASYNC110 (the server's own books)
+            await asyncio.sleep(0.01)
+    assert not late.done()
+    assert list(await store.listed('l')) == []
+    await transaction.commit()
+    await late
+    assert [one.key for one in await store.listed('l')] == ['early', 'late']
+    for connection in (slow, watcher):
+        await connection.close()
+    await store.aclose()
+
+
 async def test_expired_rows_are_removed_as_the_store_is_used(own_postgres: PostgresServer) -> None:
     store = open_store(own_postgres.url)
     for number in range(50):

@@ -97,6 +97,9 @@ class StoreConformance:
         await store.add(key, 5)
         _check((await store.add(key, -2)).value == 3, 'given back')
         _check((await store.add(key, -9)).value == 0, 'never below zero')
+        await store.add(key, 9)
+        back = await store.add(key, -1, ceiling=5)
+        _check((back.added, back.fits, back.value) == (True, True, 8), 'a ceiling hinders nobody who gives back')
 
     async def test_buckets_give_all_or_nothing(self, store: Store) -> None:
         calls, tokens = self.key(), self.key()
