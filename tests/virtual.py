@@ -87,7 +87,8 @@ def again(error: LamellaError) -> LamellaError:
 def timed_app(*models: Timed, seed: int = 7, **options: Any) -> tuple[Lamella, CollectingSink]:
     """An app in virtual time; the first model is its default."""
     sink, clock = CollectingSink(), Clock()
-    store = options.pop('store', None) or MemoryStore(clock=clock)
+    store = options.pop('store', None)
+    store = MemoryStore(clock=clock) if store is None else store
     ai = Lamella(model=models[0].model, sinks=[sink], clock=clock, random=Random(seed), store=store, **options)
     for timed in models:
         ai.registry.add_model(timed.name, timed.model)

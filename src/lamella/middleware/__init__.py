@@ -19,6 +19,7 @@ from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.cost.tenant_budget import TenantBudget
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
+from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.idempotency import Idempotency
 from lamella.middleware.resilience.retry import Retry
@@ -37,6 +38,7 @@ from lamella.middleware.trace.otel_middleware import OTelMiddleware
 __all__ = [
     'AddToolInputExamples',
     'BaseMiddleware',
+    'CircuitBreaker',
     'ConcurrencyLimit',
     'ConsoleLogger',
     'Continuing',
