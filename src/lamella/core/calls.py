@@ -76,6 +76,12 @@ async def _escorted(params: ModelHookParams, ctx: Ctx) -> ModelHookParams:
     return params.replace(escorts=tuple([escort for escort in params.escorts if escort.listens]))
 
 
+async def before_wait(params: ModelHookParams, ctx: Ctx) -> None:
+    """For a layer that waits before it sends this: whoever goes along may refuse it now. Raises Rejected."""
+    for escort in params.escorts:
+        await escort.before_wait(params, ctx)
+
+
 async def _call_in_parts(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     """A whole call that somebody listens to: the model answers in parts, which are folded here."""
     folder, parts = Folder(), stream_model(params, ctx)

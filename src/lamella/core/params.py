@@ -74,6 +74,9 @@ class Escort:
     async def before(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
         """Raise to refuse this request."""
 
+    async def before_wait(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
+        """Raise to refuse this request already before a layer waits to send it. `before` is asked all the same."""
+
     def heard(self, part: StreamPart) -> None:
         """A part has come."""
 

@@ -23,6 +23,7 @@ from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.idempotency import Idempotency
 from lamella.middleware.resilience.retry import Retry
+from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
@@ -60,6 +61,7 @@ __all__ = [
     'OrderWarning',
     'RateLimit',
     'Retry',
+    'RetryBudget',
     'RunHookParams',
     'SimulateStreaming',
     'Stack',

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, Field
 
-from lamella.core.calls import close, may_go_on
+from lamella.core.calls import before_wait, close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
 from lamella.core.params import ModelHookParams
@@ -102,11 +102,16 @@ class Retry(BaseMiddleware[RetryConfig]):
                     with_debts(error, paid)
                     raise
                 paid = add_usage(paid, paid_for(error))
+                asked = params.replace(attempt=params.attempt + retries + 1)
+                try:
+                    await self._announce(asked, ctx, retries, wait_s, error)
+                except Rejected as refused:
+                    with_debts(refused, paid)
+                    raise
             else:
                 return with_notes(response, _note(retries, waited_s) if retries else {}, paid)
             await ctx.clock.sleep(wait_s)
             retries, waited_s = retries + 1, waited_s + wait_s
-            asked = params.replace(attempt=params.attempt + retries)
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         relay, asked, retries, waited_s = self._relay(), params, 0, 0.0
@@ -129,6 +134,12 @@ class Retry(BaseMiddleware[RetryConfig]):
                     relay.give_up(error)
                     raise
                 relay.failed(error)
+                asked = params.replace(attempt=params.attempt + retries + 1)
+                try:
+                    await self._announce(asked, ctx, retries, wait_s, error)
+                except Rejected as refused:
+                    relay.give_up(refused)
+                    raise
             finally:
                 await close(parts)
             await ctx.clock.sleep(wait_s)
@@ -136,7 +147,7 @@ class Retry(BaseMiddleware[RetryConfig]):
             for ready in relay.turn(reason, params.model.name):
                 yield ready
             relay.notes = _note(retries, waited_s)
-            asked = relay.ask(params).replace(attempt=params.attempt + retries)
+            asked = relay.ask(params).replace(attempt=asked.attempt)
 
     def _relay(self) -> Relay:
         on_partial = self.config.on_partial
@@ -151,12 +162,22 @@ class Retry(BaseMiddleware[RetryConfig]):
             wait_s = wait_before(self.config, retries, _floor_s(error), ctx.random.uniform)
             remaining_s = ctx.remaining_s()
             if remaining_s is None or wait_s < remaining_s:
-                ctx.emit('retry.wait', attempt=retries + 1, wait_s=wait_s, error=error)
                 return wait_s
             reason = 'deadline'
         if retries or reason != 'status':
             ctx.emit('retry.gave_up', attempts=retries + 1, reason=reason, error=error)
         return None
+
+    async def _announce(
+        self, asked: ModelHookParams, ctx: Ctx, retries: int, wait_s: float, error: LamellaError
+    ) -> None:
+        """Tell of the wait. Raises Rejected when a layer outside will not have the retry: then nobody need wait for it."""
+        try:
+            await before_wait(asked, ctx)
+        except Rejected as refused:
+            ctx.emit('retry.gave_up', attempts=retries + 1, reason='refused', error=refused)
+            raise refused from error
+        ctx.emit('retry.wait', attempt=retries + 1, wait_s=wait_s, error=error)
 
     def _why_not(self, error: LamellaError, retries: int, stuck: bool) -> str | None:
         if error.status not in self.config.statuses or isinstance(error, (ConfigError, UnknownNameError)):
