@@ -22,6 +22,7 @@ from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.idempotency import Idempotency
+from lamella.middleware.resilience.hedge import Hedge
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
@@ -54,6 +55,7 @@ __all__ = [
     'GenerateHookParams',
     'GenerateMiddlewareContext',
     'Idempotency',
+    'Hedge',
     'ModelFallback',
     'ModelHookParams',
     'OTelMiddleware',
