@@ -18,6 +18,7 @@ from benchmarks.subjects import PIECES, PassModel, PassStream, PassTool, app
 from lamella import Lamella
 from lamella.middleware import (
     AddToolInputExamples,
+    CircuitBreaker,
     ConcurrencyLimit,
     ConsoleLogger,
     DefaultInstructions,
@@ -25,10 +26,13 @@ from lamella.middleware import (
     ExtractJson,
     ExtractReasoning,
     Fallback,
+    Hedge,
     Idempotency,
+    LoopGuard,
     OTelMiddleware,
     RateLimit,
     Retry,
+    RetryBudget,
     SimulateStreaming,
     Timeout,
     ToolApproval,
@@ -42,6 +46,7 @@ LAYERS: Layers = {
     'AddToolInputExamples': lambda: AddToolInputExamples(),
     'ConcurrencyLimit': lambda: ConcurrencyLimit(max_concurrent=10),
     'ConcurrencyLimit(gradient)': lambda: ConcurrencyLimit(max_concurrent=10, adaptive='gradient'),
+    'CircuitBreaker': lambda: CircuitBreaker(),
     'ConsoleLogger': lambda: ConsoleLogger(stream=io.StringIO()),
     'DefaultInstructions': lambda: DefaultInstructions(text='Be brief.'),
     'DefaultSettings': lambda: DefaultSettings(config={'temperature': 0.0}),
@@ -52,13 +57,17 @@ LAYERS: Layers = {
     'OTelMiddleware(SDK)': lambda: OTelMiddleware(tracer=_provider()),
     'RateLimit(calls)': lambda: RateLimit(max_calls=10**9, per_s=1),
     'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
+    'Hedge(delay_s)': lambda: Hedge(delay_s=60),
+    'Hedge(percentile)': lambda: Hedge(percentile=99, min_samples=200),
     'Retry': lambda: Retry(),
+    'RetryBudget': lambda: RetryBudget(),
     'SimulateStreaming': lambda: SimulateStreaming(),
     'Timeout(total_s)': lambda: Timeout(total_s=60),
     'Timeout(idle_s)': lambda: Timeout(idle_s=60),
 }
 # Layers around tools: measured on one tool round.
 TOOL_LAYERS: Layers = {
+    'LoopGuard': lambda: LoopGuard(),
     'Idempotency': lambda: Idempotency(tools=['add'], scope='run'),
     'Idempotency(replay)': lambda: Idempotency(tools=['add']),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),

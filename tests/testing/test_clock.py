@@ -105,3 +105,21 @@ async def test_a_timer_that_cancels_the_sleeper_on_the_way_wakes_it() -> None:
         await task
     assert woken_at == [30]
     assert task.cancelled()
+
+
+async def test_what_a_timer_sets_going_happens_before_the_time_goes_on() -> None:
+    clock, rung, at = FakeClock(start=0), asyncio.Event(), []
+
+    async def react() -> None:
+        await rung.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await clock.sleep(2)
+        at.append(clock.now())
+
+    clock.call_later(5, rung.set)
+    reacting = asyncio.create_task(react())
+    await clock.sleep(60)
+    at.append(clock.now())
+    await reacting
+    assert at == [7, 60]

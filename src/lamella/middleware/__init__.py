@@ -21,8 +21,9 @@ from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
 from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
-from lamella.middleware.resilience.idempotency import Idempotency
 from lamella.middleware.resilience.hedge import Hedge
+from lamella.middleware.resilience.idempotency import Idempotency
+from lamella.middleware.resilience.loop_guard import LoopGuard
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
@@ -54,8 +55,9 @@ __all__ = [
     'Filesystem',
     'GenerateHookParams',
     'GenerateMiddlewareContext',
-    'Idempotency',
     'Hedge',
+    'Idempotency',
+    'LoopGuard',
     'ModelFallback',
     'ModelHookParams',
     'OTelMiddleware',

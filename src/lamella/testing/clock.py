@@ -7,6 +7,8 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
+_RESTS = 20  # turns of the loop in which others may act on a timer before the next one
+
 
 class FakeClock:
     """A `Clock` without waiting. By default `sleep` moves the time forward itself and returns at once (after letting others
@@ -38,17 +40,20 @@ class FakeClock:
         woken = loop.create_future()
         timer = self.call_later(seconds, lambda: None if woken.done() else woken.set_result(None))
         if self._auto:
-            loop.call_soon(self._pass, self._now + max(0.0, seconds), woken)
+            loop.call_soon(self._pass, self._now + max(0.0, seconds), woken, 0)
         try:
             await woken
         finally:
             timer.cancel()
 
-    def _pass(self, target: float, woken: asyncio.Future[None]) -> None:
-        """Move on to the next timer, and let others run, until the sleeper wakes: by itself, or because it is cancelled."""
-        if not woken.done():
+    def _pass(self, target: float, woken: asyncio.Future[None], rests: int) -> None:
+        """Move on from timer to timer, and let others act on each, until the sleeper wakes or is cancelled."""
+        if woken.done():
+            return
+        if not rests:
             self._move(min(target, self._timers[0][0]) if self._timers else target)
-            asyncio.get_running_loop().call_soon(self._pass, target, woken)
+            rests = _RESTS
+        asyncio.get_running_loop().call_soon(self._pass, target, woken, rests - 1)
 
     async def advance(self, seconds: float) -> None:
         """Move the time forward; what was waiting for it runs, in order."""
