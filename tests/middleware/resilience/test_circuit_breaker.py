@@ -209,6 +209,7 @@ async def test_a_stream_that_fails_after_its_first_content_is_a_failure_and_one_
     assert await world.call() == '.'
 
 
+@pytest.mark.breaks_stream_rules
 @in_virtual_time
 async def test_a_stream_without_an_end_is_no_success_and_holds_no_probe() -> None:
     class Endless(BaseMiddleware[Any]):
