@@ -1,0 +1,41 @@
+"""The one module that imports `phonenumbers`: which digits are a telephone number. Loaded when a layer wants phones."""
+
+from __future__ import annotations
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberType
+
+_MOBILE = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
+REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
+
+
+class Region:
+    """Numbers as they are dialled within one country (ISO 3166, such as `US`)."""
+
+    def __init__(self, name: str) -> None:
+        metadata = PhoneMetadata.metadata_for_region(name)
+        self._name = name
+        self._trunk: str = metadata.national_prefix or ''
+        lengths = metadata.general_desc.possible_length
+        self.lengths = {*lengths, *(length + len(self._trunk) for length in lengths)}
+        self.is_american = metadata.country_code == 1  # the North American plan, with its one way to write a number
+
+    def has(self, digits: str) -> bool:
+        """Whether these digits are a number here. Without the trunk prefix `0`, where there is one, only a mobile's."""
+        if len(digits) not in self.lengths:
+            return False
+        try:
+            number = phonenumbers.parse(digits, self._name)
+        except NumberParseException:
+            return False
+        if not phonenumbers.is_valid_number(number):
+            return False
+        return self._trunk != '0' or digits[0] == '0' or phonenumbers.number_type(number) in _MOBILE
+
+
+def is_international(digits: str) -> bool:
+    """Whether the digits behind a plus sign are somebody's number."""
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(f'+{digits}', None))
+    except NumberParseException:
+        return False
