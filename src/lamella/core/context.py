@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random as random_module
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
 from types import AsyncGeneratorType, MappingProxyType
@@ -21,6 +22,10 @@ from lamella.types import Attempt, LamellaError, StreamPart
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 SYSTEM_RANDOM: Random = random_module._inst  # the module's own generator
+
+
+# Takes what nobody may hear out of a value, and gives the rest.
+Censor = Callable[[Any], Any]
 
 
 class Resolver(Protocol):
@@ -52,6 +57,7 @@ class GenerateMiddlewareContext:
     """
 
     __slots__ = (
+        '_censors',
         '_last_error',
         '_opened',
         '_run_id',
@@ -99,6 +105,7 @@ class GenerateMiddlewareContext:
         self.run: Any = None  # the engine's own state of this run
         self.session: Session | None = None
         self.attempts: list[Attempt] = []
+        self._censors: tuple[Censor, ...] = ()
         self._last_error: LamellaError | None = None
         self._opened: list[AsyncGenerator[StreamPart, None]] = []
         self._states: dict[int, tuple[object, dict[str, Any]]] | None = None
@@ -116,9 +123,15 @@ class GenerateMiddlewareContext:
         """The app's store: what a layer remembers in when its `store=` is left out."""
         return self.ai.resolve_store(None)
 
+    def secret(self, size: int) -> bytes:
+        """Random bytes that nobody can foresee: the system's, unless the app was given a chance of its own (for tests)."""
+        return os.urandom(size) if self.random is SYSTEM_RANDOM else self.random.randbytes(size)
+
     def emit(self, name: str, **facts: Any) -> None:
         """Tell the listeners; a listener that fails is left out of it. Nobody listening costs one `if`."""
         if self.sinks:
+            if self._censors:
+                facts = {key: self.tellable(fact) for key, fact in facts.items()}
             self._tell(Event(name, self.clock.now(), self.run_id, facts))
 
     def _tell(self, event: Event) -> None:
@@ -127,6 +140,21 @@ class GenerateMiddlewareContext:
                 sink(event)
             except Exception:  # an observer never harms the call
                 self.sinks = tuple(s for s in self.sinks if s is not sink)
+
+    def censor(self, censor: Censor) -> None:
+        """From now on every fact of this run's events goes through this function before anybody hears of it."""
+        if censor not in self._censors:
+            self._censors = (*self._censors, censor)
+
+    def tellable(self, value: Any) -> Any:
+        """What an observer may tell of a value that is no fact of an event, such as a message it prints: what the run's
+        censors leave of it. When one of them fails nothing is left."""
+        try:
+            for censor in self._censors:
+                value = censor(value)
+        except Exception as error:
+            return f'(withheld: {type(error).__name__} in what takes out private data)'
+        return value
 
     @contextmanager
     def listening(self, sink: Sink) -> Iterator[None]:

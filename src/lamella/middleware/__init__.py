@@ -27,6 +27,7 @@ from lamella.middleware.resilience.loop_guard import LoopGuard
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
+from lamella.middleware.safety.pii_redaction import PIIRedaction
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
 from lamella.middleware.shaping.default_settings import DefaultSettings
@@ -63,6 +64,7 @@ __all__ = [
     'OTelMiddleware',
     'Order',
     'OrderWarning',
+    'PIIRedaction',
     'RateLimit',
     'Retry',
     'RetryBudget',

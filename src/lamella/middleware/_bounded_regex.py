@@ -158,7 +158,7 @@ def _ways_of(item: Item) -> int:
         times, until, body = value
         inner, until = _ways(list(body)), int(until)
         if inner == 1:
-            return until - times + 1
+            return until - int(times) + 1
         return 1 << 62 if until > 62 else min(sum(inner**n for n in range(times, until + 1)), 1 << 62)
     return max(map(_ways, _children(item)), default=1)
 
@@ -170,7 +170,9 @@ def _prefix(tree: Sequence[Item]) -> str:
     item, rest = tree[0], tree[1:]
     if item[0] in _LOOKS:
         way, body = item[1]
-        return f'{_whole(item)}{_prefix(rest)}' if way < 0 else f'(?:{_prefix(list(body))}|{_whole(item)}{_prefix(rest)})'
+        return (
+            f'{_whole(item)}{_prefix(rest)}' if way < 0 else f'(?:{_prefix(list(body))}|{_whole(item)}{_prefix(rest)})'
+        )
     return f'(?:{_part(item)}|{_whole(item)}{_prefix(rest)})'
 
 

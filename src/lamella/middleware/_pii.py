@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from lamella.middleware._bounded_regex import bounded
@@ -35,22 +36,7 @@ class Recognisers:
     def __init__(
         self, entities: Sequence[str], patterns: Mapping[str, str | re.Pattern[str]], phone_regions: Sequence[str]
     ) -> None:
-        wanted = expanded(entities)
-        finders: list[Finder] = []
-        if 'private_key' in wanted:
-            finders.append(PrivateKeyFinder())
-        if 'api_key' in wanted:
-            finders.append(KeyFinder())
-        if 'email' in wanted:
-            finders.append(EmailFinder())
-        if 'phone' in wanted:
-            finders.append(PhoneFinder(phone_regions))
-        if letters := [one for one in (IBAN, *LETTER_IDS) if one.entity in wanted]:
-            finders.append(LetterFinder(letters))
-        if digits := [name for name in wanted if name == 'card' or any(name == one.entity for one in DIGIT_IDS)]:
-            finders.append(NumberFinder(digits))
-        if 'ip' in wanted:
-            finders.append(IPFinder())
+        finders = list(_built_in(expanded(entities), tuple(phone_regions)))
         finders += [PatternFinder(name, bounded(pattern)) for name, pattern in patterns.items()]
         self.finders = tuple(finders)
         self.entities = tuple(entity for finder in finders for entity in finder.entities)
@@ -69,6 +55,27 @@ class Recognisers:
             else:
                 pieces.append(piece)
         return pieces
+
+
+@cache
+def _built_in(wanted: tuple[str, ...], phone_regions: tuple[str, ...]) -> tuple[Finder, ...]:
+    """The finders of these entities, built once. Of two that find the same characters the earlier one names them."""
+    finders: list[Finder] = []
+    if 'private_key' in wanted:
+        finders.append(PrivateKeyFinder())
+    if 'api_key' in wanted:
+        finders.append(KeyFinder())
+    if 'email' in wanted:
+        finders.append(EmailFinder())
+    if 'phone' in wanted:
+        finders.append(PhoneFinder(phone_regions))
+    if letters := [one for one in (IBAN, *LETTER_IDS) if one.entity in wanted]:
+        finders.append(LetterFinder(letters))
+    if digits := [name for name in wanted if name == 'card' or any(name == one.entity for one in DIGIT_IDS)]:
+        finders.append(NumberFinder(digits))
+    if 'ip' in wanted:
+        finders.append(IPFinder())
+    return tuple(finders)
 
 
 class Sweep:

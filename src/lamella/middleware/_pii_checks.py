@@ -51,7 +51,9 @@ def card_lengths(digits: str) -> range:
         return range(15, 16)
     if two in (36, 38, 39) or 300 <= three <= 305 or four == 3095:  # Diners Club
         return range(14, 20)
-    if 3528 <= four <= 3589 or 2200 <= four <= 2205 or two in (81, 82) or four == 9792:  # JCB, Mir, UnionPay, RuPay, Troy
+    if (
+        3528 <= four <= 3589 or 2200 <= four <= 2205 or two in (81, 82) or four == 9792
+    ):  # JCB, Mir, UnionPay, RuPay, Troy
         return range(16, 20)
     return range(12, 20) if two == 50 or 56 <= two <= 69 else range(0)  # Maestro, Discover, UnionPay, RuPay, Verve
 

@@ -35,8 +35,11 @@ class Finder(Protocol):
     """Finds matches of one kind. Whether one begins at a place depends on the text alone: on at most 96 characters before it
     and `longest` from it on."""
 
-    entities: tuple[str, ...]
-    longest: int
+    @property
+    def entities(self) -> tuple[str, ...]: ...
+
+    @property
+    def longest(self) -> int: ...
 
     def find(self, text: str, start: int, final: bool) -> tuple[list[Found], int]:
         """The matches that begin at `start` or later, and the place from which on more text could change that: the length of
@@ -126,9 +129,9 @@ def _word_starts(text: str, digit: int) -> Iterator[int]:
         first -= 1
     if begins(text, first):
         yield first
-    if first == digit >= 3 and text[digit - 1] == ' ' and text[digit - 3 : digit - 1].isalpha():
-        if begins(text, digit - 3):
-            yield digit - 3
+    apart = first == digit >= 3 and text[digit - 1] == ' ' and text[digit - 3 : digit - 1].isalpha()
+    if apart and begins(text, digit - 3):
+        yield digit - 3
 
 
 def _compact(written: str) -> str:

@@ -56,9 +56,7 @@ BY_LENGTH: dict[int, tuple[DigitId, ...]] = {
 }
 
 LETTER_IDS = (
-    LetterId(
-        'uk_nino', r'[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?[0-9]{2}){3} ?[A-D](?![A-Za-z0-9_])', checks.uk_nino
-    ),
+    LetterId('uk_nino', r'[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?[0-9]{2}){3} ?[A-D](?![A-Za-z0-9_])', checks.uk_nino),
     LetterId('es_dni', r'[0-9]{8}-?[A-HJ-NP-TV-Za-hj-np-tv-z](?![A-Za-z0-9_])', checks.es_dni),
     LetterId('es_nie', r'[XYZxyz]-?[0-9]{7}-?[A-HJ-NP-TV-Za-hj-np-tv-z](?![A-Za-z0-9_])', checks.es_dni),
     LetterId(

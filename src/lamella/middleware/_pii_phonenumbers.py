@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberType
 
@@ -13,7 +15,7 @@ class Region:
     """Numbers as they are dialled within one country (ISO 3166, such as `US`)."""
 
     def __init__(self, name: str) -> None:
-        metadata = PhoneMetadata.metadata_for_region(name)
+        metadata: Any = PhoneMetadata.metadata_for_region(name)
         self._name = name
         self._trunk: str = metadata.national_prefix or ''
         lengths = metadata.general_desc.possible_length

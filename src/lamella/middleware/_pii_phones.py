@@ -32,6 +32,14 @@ def phonenumbers_is_missing() -> bool:
     return find_spec('phonenumbers') is None
 
 
+def unknown_regions(regions: Sequence[str]) -> list[str]:
+    """Those that are no country's two letters, as far as that can be known here."""
+    if phonenumbers_is_missing():
+        return []
+    known = import_module('lamella.middleware._pii_phonenumbers').REGIONS
+    return [region for region in regions if region not in known]
+
+
 class PhoneFinder:
     """International numbers (`+` or `00`), and those of `regions` as they are dialled there: in groups; in one piece only with
     the trunk prefix `0` or behind a word such as "phone"."""

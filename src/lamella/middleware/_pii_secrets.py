@@ -38,9 +38,13 @@ KEYS = (
     _key('xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xapp-', 10, '[A-Za-z0-9_.-]'),  # Slack
     _key('hooks.slack.com/services/ hooks.slack.com/workflows/', 8, '[A-Za-z0-9/]'),
     _key('sk_live_ sk_test_ rk_live_ rk_test_ whsec_', 16, _ANY),  # Stripe
-    _key('hf_ gsk_ pplx- xai- r8_ fw_ nvapi- tvly- csk- jina_', f'{_ANY}{{20}}', _DASHED),  # Hugging Face, Groq and others
+    _key(
+        'hf_ gsk_ pplx- xai- r8_ fw_ nvapi- tvly- csk- jina_', f'{_ANY}{{20}}', _DASHED
+    ),  # Hugging Face, Groq and others
     _key('npm_ lin_api_ ntn_ secret_', 30, _ANY),  # npm, Linear, Notion
-    _key('pypi-AgE hvb. hvs. hvr. ATATT3x sq0atp- sq0csp- sq0idp-', 16, '[A-Za-z0-9_=-]'),  # PyPI, Vault, Atlassian, Square
+    _key(
+        'pypi-AgE hvb. hvs. hvr. ATATT3x sq0atp- sq0csp- sq0idp-', 16, '[A-Za-z0-9_=-]'
+    ),  # PyPI, Vault, Atlassian, Square
     _key('SG.', f'{_DASHED}{{16,32}}\\.{_DASHED}{{16}}', _DASHED),  # SendGrid
     _key('SK key- dapi dop_v1_ doo_v1_ dor_v1_', '[0-9a-f]{32}', _HEX),  # Twilio, Mailgun, Databricks, DigitalOcean
     _key('shpat_ shpca_ shppa_ shpss_ PMAK-', '[0-9a-f]{20}', _HEX),  # Shopify, Postman
@@ -164,4 +168,3 @@ class _Armour:
         if footer is None:
             return None
         return footer.end() if footer[0] != QUOTE else footer.start()
-

@@ -19,7 +19,6 @@ _V4_TAIL = re.compile(r'[0-9]{1,3}(?:\.[0-9]{0,3}){0,3}\.?\Z')
 V4 = 16
 _V6 = re.compile(r'[0-9A-Fa-f:.]{2,46}+')
 V6 = 46
-_HEX = '0123456789abcdefABCDEF'
 _V6_BEFORE = re.compile(r'[0-9A-Fa-f]{0,4}\Z')
 _V6_TAIL = re.compile(r'(?:[0-9A-Fa-f]{1,4}|:[0-9A-Fa-f:.]*|[0-9A-Fa-f]{1,4}:[0-9A-Fa-f:.]*)\Z')
 # What stands before four numbers that are a version and no address.
@@ -103,14 +102,11 @@ def _is_v4(written: str) -> bool:
 
 def _v4_hold(text: str, start: int) -> int:
     """The first place of a group of digits at the end of the text that may become an address."""
-    at = max(start, len(text) - V4)
-    tail = len(text.rstrip('0123456789.'))
-    while at < len(text):
-        at = max(at, tail)
-        if at < len(text) and text[at].isdigit() and begins(text, at) and text[at - 1 : at] != '.':
-            if _V4_TAIL.match(text, at):
-                return at
-        at += 1
+    first = max(start, len(text) - V4, len(text.rstrip('0123456789.')))
+    for at in range(first, len(text)):
+        begun = text[at].isdigit() and begins(text, at) and text[at - 1 : at] != '.'
+        if begun and _V4_TAIL.match(text, at):
+            return at
     return len(text)
 
 
@@ -147,10 +143,8 @@ def _is_v6(written: str) -> bool:
 
 
 def _v6_hold(text: str, start: int) -> int:
-    tail = len(text.rstrip(_HEX + ':.'))
-    at = max(start, len(text) - V6, tail)
-    while at < len(text):
+    first = max(start, len(text) - V6, len(text.rstrip('0123456789abcdefABCDEF:.')))
+    for at in range(first, len(text)):
         if begins(text, at) and text[at - 1 : at] not in ('.', ':') and _V6_TAIL.match(text, at):
             return at
-        at += 1
     return len(text)

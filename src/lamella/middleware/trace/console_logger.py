@@ -83,7 +83,7 @@ class ConsoleLogger(BaseMiddleware[ConsoleLoggerConfig]):
         if self.config.show_input and mine['tells'] and messages and mine.get('said') is not messages:
             mine['said'] = messages
             with suppress(Exception):
-                line = message_line(messages[-1], self.config.max_chars)
+                line = message_line(ctx.tellable(messages[-1]), self.config.max_chars)
                 self._write(ctx.run_id, ctx.clock.now() - mine['since'], line)
         return params
 

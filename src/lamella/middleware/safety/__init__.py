@@ -1,0 +1,1 @@
+"""Layers that keep out what must not get in, and in what must not get out."""
