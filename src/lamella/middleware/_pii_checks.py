@@ -105,7 +105,7 @@ def fr_nir(code: str) -> bool:
     """INSEE, "Numéro d'inscription au répertoire": 97 less the remainder; Corsica's 2A counts as 19, 2B as 18."""
     number = code[:13].replace('2A', '19', 1) if code[5:7] == '2A' else code[:13]
     number = number.replace('2B', '18', 1) if code[5:7] == '2B' else number
-    return 97 - int(number) % 97 == int(code[13:])
+    return number.isdigit() and 97 - int(number) % 97 == int(code[13:])
 
 
 def es_dni(code: str) -> bool:

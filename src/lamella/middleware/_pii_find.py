@@ -47,17 +47,17 @@ class Finder(Protocol):
 
 
 def begins(text: str, at: int) -> bool:
-    """Whether a word may begin here: no letter, digit or underscore stands before. Letters of scripts that put no spaces
-    between words count for none."""
-    return not at or not _is_wordy(text[at - 1])
+    """Whether a word may begin here."""
+    return not at or not is_wordy(text[at - 1])
 
 
 def ends(text: str, at: int) -> bool:
     """Whether a word may end here."""
-    return at >= len(text) or not _is_wordy(text[at])
+    return at >= len(text) or not is_wordy(text[at])
 
 
-def _is_wordy(char: str) -> bool:
+def is_wordy(char: str) -> bool:
+    """A letter, a digit or an underscore, in scripts that part words by spaces."""
     return char == '_' or (char.isalnum() and (char.isascii() or char.islower() or char.isupper()))
 
 
@@ -122,16 +122,23 @@ class LetterFinder:
 
 
 def _word_starts(text: str, digit: int) -> Iterator[int]:
-    """Where a number that has its first digit here may begin: there, before the letters in front, and before two letters
-    that a space parts from it."""
-    first, least = digit, max(0, digit - _LETTERS_BEFORE)
-    while first > least and text[first - 1].isascii() and text[first - 1].isalpha():
-        first -= 1
+    """Where a number that has its first digit here may begin: there, before the letters in front, and before one or two
+    letters that a space or a hyphen parts from it."""
+    first = _letters_start(text, digit, _LETTERS_BEFORE)
     if begins(text, first):
         yield first
-    apart = first == digit >= 3 and text[digit - 1] == ' ' and text[digit - 3 : digit - 1].isalpha()
-    if apart and begins(text, digit - 3):
-        yield digit - 3
+    if first == digit > 1 and text[digit - 1] in ' -':
+        apart = _letters_start(text, digit - 1, 2)
+        if apart < digit - 1 and begins(text, apart):
+            yield apart
+
+
+def _letters_start(text: str, end: int, most: int) -> int:
+    """Where the letters begin that end here, at most so many."""
+    first, least = end, max(0, end - most)
+    while first > least and text[first - 1].isascii() and text[first - 1].isalpha():
+        first -= 1
+    return first
 
 
 def _compact(written: str) -> str:

@@ -84,4 +84,4 @@ def _iban() -> str:
 
 IBAN = LetterId('iban', _iban(), checks.iban)
 NATIONAL_IDS = tuple(dict.fromkeys([one.entity for one in (*DIGIT_IDS, *LETTER_IDS)]))
-WORDS = {one.entity: re.compile(one.words, re.IGNORECASE) for one in DIGIT_IDS}
+WORDS = {one.entity: re.compile(one.words, re.IGNORECASE | re.ASCII) for one in DIGIT_IDS}

@@ -17,7 +17,9 @@ _GROUPS = re.compile(r'[0-9]{1,20}+(?:[ ./-][0-9]{1,20}+){0,18}')
 _NUMBER = re.compile(r'[0-9]+')
 _BEGUN = re.compile(r'[0-9]{1,20}+(?:[ ./-][0-9]{1,20}+){0,18}[ ./-]?\Z')
 _HEX_BEFORE = re.compile(r'[0-9A-Fa-f]{4}-\Z')
-_CARD_WORDS = re.compile(r'\bcard|\bcredit|\bdebit|\bvisa\b|mastercard|\bamex\b|maestro|\bpan\b|\bcc\b', re.IGNORECASE)
+_CARD_WORDS = re.compile(
+    r'\bcard|\bcredit|\bdebit|\bvisa\b|mastercard|\bamex\b|maestro|\bpan\b|\bcc\b', re.IGNORECASE | re.ASCII
+)
 
 
 class Written(NamedTuple):

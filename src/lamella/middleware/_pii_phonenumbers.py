@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumberType
+from phonenumbers import NumberParseException, PhoneMetadata
 
-_MOBILE = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
 REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
 
@@ -18,21 +18,26 @@ class Region:
         metadata: Any = PhoneMetadata.metadata_for_region(name)
         self._name = name
         self._trunk: str = metadata.national_prefix or ''
+        self._any = re.compile(metadata.general_desc.national_number_pattern)
+        self._mobile = re.compile(metadata.mobile.national_number_pattern or r'(?!)')
         lengths = metadata.general_desc.possible_length
         self.lengths = {*lengths, *(length + len(self._trunk) for length in lengths)}
         self.is_american = metadata.country_code == 1  # the North American plan, with its one way to write a number
 
     def has(self, digits: str) -> bool:
         """Whether these digits are a number here. Without the trunk prefix `0`, where there is one, only a mobile's."""
-        if len(digits) not in self.lengths:
+        if len(digits) not in self.lengths or not self._may_be(digits):
             return False
         try:
-            number = phonenumbers.parse(digits, self._name)
+            return phonenumbers.is_valid_number(phonenumbers.parse(digits, self._name))
         except NumberParseException:
             return False
-        if not phonenumbers.is_valid_number(number):
-            return False
-        return self._trunk != '0' or digits[0] == '0' or phonenumbers.number_type(number) in _MOBILE
+
+    def _may_be(self, digits: str) -> bool:
+        """A cheap look beforehand."""
+        if self._trunk and digits.startswith(self._trunk) and self._any.fullmatch(digits, len(self._trunk)):
+            return True
+        return (self._mobile if self._trunk == '0' else self._any).fullmatch(digits) is not None
 
 
 def is_international(digits: str) -> bool:

@@ -20,8 +20,8 @@ _DATE = re.compile(
 )
 _WORDS = re.compile(
     r'phone|\btel|\bcall\b|mobil|\bcell\b|\bfax\b|whatsapp|\bsms\b|\bdial|\bring\b|\bhandy\b|\brufnummer|t[ée]l[ée]fono|celular'
-    r'|电话|電話|手机|전화|тел',
-    re.IGNORECASE,
+    r'|电话|電話|手机|전화|[Тт]ел',
+    re.IGNORECASE | re.ASCII,
 )
 _AMERICAN = frozenset([(3, 3, 4), (1, 3, 3, 4), (3, 7), (1, 10), (1, 3, 7)])
 Shape = tuple[int, ...]
@@ -90,7 +90,7 @@ class PhoneFinder:
 
     def _is_phone(self, text: str, at: int, end: int, groups: list[str]) -> bool:
         written, digits, shape = text[at:end], ''.join(groups), tuple(map(len, groups))
-        if written[0] == '(' and ')' not in written:
+        if written.count('(') != written.count(')'):
             return False
         if '+' in written[:2]:
             return bool(self._known.is_international(digits))

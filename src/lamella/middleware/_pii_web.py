@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from lamella.middleware._pii_find import Found, begins, ends, named
+from lamella.middleware._pii_find import Found, begins, ends, is_wordy, named
 
 LOCAL = 64  # RFC 5321, 4.5.3.1.1
 DOMAIN = 253  # RFC 1035, 2.3.4
-_DOMAIN = re.compile(r'(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,20}(?:[^\W\d_]{2,63}|xn--[a-z0-9-]{2,59})', re.IGNORECASE)
+_DOMAIN = re.compile(
+    r'(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,20}(?:xn--[a-z0-9-]{2,59}|[a-z]{2,63}|[^\W\d_a-z]{2,63})', re.IGNORECASE
+)
 _LABELS = re.compile(r'[\w.-]*')
 _PICTURE = re.compile(r'\d+x\.(?:png|jpe?g|gif|webp|svg|avif)\Z', re.IGNORECASE)  # logo@2x.png
 
@@ -30,7 +32,7 @@ _VERSION = re.compile(
 
 
 def _is_local(char: str) -> bool:
-    return char.isalnum() or char in "._%+-'"
+    return is_wordy(char) or char in ".%+-'"
 
 
 class EmailFinder:
@@ -65,7 +67,7 @@ def _local_start(text: str, at: int) -> int:
     first, least = at, max(0, at - LOCAL)
     while first > least and _is_local(text[first - 1]):
         first -= 1
-    while first < at and not (text[first].isalnum() or text[first] == '_'):
+    while first < at and not is_wordy(text[first]):
         first += 1
     return first
 
@@ -133,7 +135,11 @@ def _v6_at(text: str, at: int, end: int) -> Iterator[Found]:
 
 
 def _is_v6(written: str) -> bool:
-    if written.count(':') < 2 or not any(c.isdigit() for c in written):
+    """A valid address that is no slice of a program, such as `[::2]` or `[10::20]`, and no name with two colons in it."""
+    groups = [len(group) for group in written.split(':') if group]
+    if written.count(':') < 2 or sum(groups) < 4 or (len(groups) < 3 and max(groups) < 3):
+        return False
+    if not any(c.isdigit() for c in written):
         return False
     try:
         address = IPv6Address(written)
