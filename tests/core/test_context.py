@@ -158,3 +158,34 @@ async def test_a_layer_knows_how_many_requests_were_sent(model: Any, inner: Any,
         else:
             await ai.generate(prompt='hi', use=[counted, *inner])
     assert counted.seen == [sent]
+
+
+async def test_what_listeners_hear_goes_through_the_runs_censors_in_turn() -> None:
+    sink = CollectingSink()
+    ctx = context(sinks=(sink,))
+    ctx.emit('before', who='bob')
+    ctx.censor(_hides_bob)
+    ctx.censor(_hides_bob)  # once is enough
+    ctx.censor(str.upper)
+    ctx.emit('after', who='bob and eve', n='x')
+    assert [event.facts for event in sink.events] == [{'who': 'bob'}, {'who': 'X AND EVE', 'n': 'X'}]
+    assert ctx.tellable('bob') == 'X'
+    assert context().tellable('bob') == 'bob'
+
+
+def _hides_bob(value: Any) -> Any:
+    return value.replace('bob', 'x')
+
+
+async def test_a_censor_that_fails_leaves_nothing_to_tell() -> None:
+    sink = CollectingSink()
+    ctx = context(sinks=(sink,))
+    ctx.censor(str.upper)
+    ctx.emit('told', who='bob', n=1)
+    assert sink.events[0].facts == {'who': 'BOB', 'n': '(withheld: TypeError in what takes out private data)'}
+
+
+def test_secrets_come_from_the_system_unless_chance_was_given() -> None:
+    assert context().secret(16) != context().secret(16)
+    assert context(random=Random(1)).secret(16) == context(random=Random(1)).secret(16)
+    assert len(context().secret(32)) == 32

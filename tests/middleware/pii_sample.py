@@ -306,6 +306,11 @@ def _digit_id(draw: Random, entity: str, year: str, month: str, day: str) -> tup
     return f'TFN {value}', (), '', ''
 
 
+def two(draw: Random, most: int) -> str:
+    return f'{draw.randint(1, most):02d}'
+
+
+ELEVEN = (checks.de_tax_id, checks.br_cpf, checks.pl_pesel, checks.be_nn, checks.no_fnr)
 NEGATIVES: dict[str, Callable[[Random], str]] = {
     'order number': lambda draw: f'Order {digits(draw, draw.randint(6, 14), "123456789")} was shipped.',
     'invoice': lambda draw: f'invoice INV-{digits(draw, 4)}-{digits(draw, 6)}',
@@ -315,11 +320,9 @@ NEGATIVES: dict[str, Callable[[Random], str]] = {
     'semver': lambda draw: (
         f'v{draw.randint(0, 9)}.{draw.randint(0, 99)}.{draw.randint(0, 99)}-beta.{draw.randint(1, 9)}'
     ),
-    'date': lambda draw: (
-        f'{draw.randint(1990, 2030)}-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d} {draw.randint(0, 23):02d}:{draw.randint(0, 59):02d}:{draw.randint(0, 59):02d}'
-    ),
+    'date': lambda draw: f'{draw.randint(1990, 2030)}-{two(draw, 12)}-{two(draw, 28)} {two(draw, 23)}:{two(draw, 59)}',
     'european date': lambda draw: (
-        f'am {draw.randint(1, 28):02d}.{draw.randint(1, 12):02d}.{draw.randint(1990, 2030)} um {draw.randint(10, 23)}:15'
+        f'am {two(draw, 28)}.{two(draw, 12)}.{draw.randint(1990, 2030)} um {two(draw, 23)}:15'
     ),
     'time stamp': lambda draw: f'ts={draw.randint(1_500_000_000_000, 1_900_000_000_000)}',
     'uuid': lambda draw: '-'.join(
@@ -335,8 +338,8 @@ NEGATIVES: dict[str, Callable[[Random], str]] = {
         f'number {until(lambda: digits(draw, 16, "456"), lambda number: not checks.luhn(number))} here'
     ),
     'failing iban': lambda draw: f'IBAN {until(lambda: "DE" + digits(draw, 20), lambda code: not checks.iban(code))}',
-    'failing tax id': lambda draw: (
-        f'{until(lambda: digits(draw, 11, "123456789"), lambda number: not (checks.de_tax_id(number) or checks.br_cpf(number) or checks.pl_pesel(number) or checks.be_nn(number) or checks.no_fnr(number)))}'
+    'failing tax id': lambda draw: until(
+        lambda: digits(draw, 11, '123456789'), lambda number: not any(c(number) for c in ELEVEN)
     ),
     'decimal': lambda draw: f'pi is 3.{digits(draw, 16)} or so',
     'coordinates': lambda draw: f'({draw.uniform(-90, 90):.7f}, {draw.uniform(-180, 180):.7f})',

@@ -12,6 +12,7 @@ from lamella.types import (
     Finished,
     ModelResponse,
     Part,
+    Raw,
     ReasoningDelta,
     ReasoningPart,
     ResponseStarted,
@@ -31,13 +32,14 @@ Value = Callable[[Any], Any]
 
 class Changes(NamedTuple):
     """What becomes of each kind of text: of a text, of reasoning and of a tool's input as it arrives, of a whole input, of
-    everything else, and of what is known at the end (the metadata)."""
+    everything else in the answer, of what stands aside of it (events of the provider), and of the metadata at its end."""
 
     text: Callable[[], TextStream]
     reasoning: Callable[[], TextStream]
     tool_input_text: Callable[[], TextStream]
     tool_input: Value
     other: Value
+    aside: Value
     end: Callable[[JSON], JSON]
 
 
@@ -120,7 +122,9 @@ class ChangedParts:
             return (*self._closed(), self._end(part))  # type: ignore[arg-type]
         elif kind is ResponseStarted or kind is Restarted:
             self._clear()
-            return (self._changes.other(part),)
+            return (self._changes.aside(part),)
+        elif kind is Raw and not is_content(part):
+            return (self._changes.aside(part),)
         else:
             leaving = self._leave() if is_content(part) and kind is not Source else []
             ready = [*leaving, self._changes.other(part)]

@@ -55,7 +55,7 @@ class PhoneFinder:
 
     def find(self, text: str, start: int, final: bool) -> tuple[list[Found], int]:
         found, hold = list[Found](), len(text)
-        late = hold - LONGEST - 2
+        late = hold - LONGEST
         for number in _NUMBER.finditer(text, start):
             for at in _starts(text, number.start()):
                 if at < start:

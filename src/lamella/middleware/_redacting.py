@@ -12,8 +12,8 @@ from lamella.middleware._changed_parts import Changes
 from lamella.middleware._clean_errors import cleaned, told
 from lamella.middleware._pii_text import AsItIs, Chain, Masker, MaskStream, TextStream
 from lamella.middleware._pii_tokens import RestoringStream, Vault
-from lamella.middleware._walk import Walk
-from lamella.types import JSON, Interrupt, Message, ModelRequest, ToolError, ToolRequest
+from lamella.middleware._walk import CannotLook, Walk
+from lamella.types import JSON, Interrupt, Message, ModelRequest, Rejected, ToolError, ToolRequest
 
 Place = Literal['input', 'output', 'tool_input', 'tool_output', 'events']
 PLACES: tuple[Place, ...] = ('input', 'output', 'tool_input', 'tool_output', 'events')
@@ -99,6 +99,7 @@ class Redacting:
             tool_input_text=lambda: stream(masks_input, 'tool_input' in restores, True, None),
             tool_input=tool_input,
             other=Walk(lambda text: masker.masked(text, found)) if masks else lambda value: value,
+            aside=self.mask if masks else lambda value: value,
             end=end,
         )
 
@@ -173,10 +174,19 @@ class HidingTool(Tool):
             if raised is error:
                 raise
             raise raised from None
-        self.gave = redacting.hidden_output(output, self._found)
+        try:
+            self.gave = redacting.hidden_output(output, self._found)
+        except Exception as error:
+            raise refusal(error, redacting.name) from None
         return self.gave
 
 
 def is_json(params: ModelHookParams) -> bool:
     """Whether the answer is asked for as JSON."""
     return params.request.output is not None and params.request.output.format == 'json'
+
+
+def refusal(error: Exception, by: Any) -> Rejected:
+    """What cannot be looked through is not passed on. Says why, and nothing of what is in it."""
+    why = str(error) if isinstance(error, CannotLook) else f'{type(error).__name__} while looking through it'
+    return Rejected(f'it cannot be known what is in it: {why}', by=by, status='FAILED_PRECONDITION')

@@ -20,15 +20,13 @@ from lamella.middleware._pii_phones import phonenumbers_is_missing
 from lamella.middleware._pii_settings import Entities, Pattern, Patterns, Places, Regions, Restorable, Restored, Texts
 from lamella.middleware._pii_text import Masker
 from lamella.middleware._pii_tokens import Vault, token_pattern
-from lamella.middleware._redacting import PLACES, Place, Redacting, is_json
-from lamella.middleware._walk import CannotLook
+from lamella.middleware._redacting import PLACES, Place, Redacting, is_json, refusal
 from lamella.types import (
     JSON,
     ControlFlow,
     EmbeddingResponse,
     LamellaError,
     ModelResponse,
-    Rejected,
     StreamPart,
     ToolResponse,
 )
@@ -144,25 +142,25 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         try:
             response = changed_response(response, run.changes(found, notes, is_json(params)))
         except Exception as error:
-            raise self._refusal(error) from None
+            raise refusal(error, self) from None
         self._tell(ctx, 'output', found)
         return response
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         run, found, notes = self._of(ctx), Counter[str](), dict[str, Any]()
         parts = next_fn(self._asked(params, run, notes, ctx), ctx)
-        changed, refusal = ChangedParts(run.changes(found, notes, is_json(params))), None
+        changed, refused = ChangedParts(run.changes(found, notes, is_json(params))), None
         try:
             async for part in parts:
                 try:
                     sure = changed.take(part)
                 except Exception as error:
-                    refusal = self._refusal(error)
-                    raise refusal from None
+                    refused = refusal(error, self)
+                    raise refused from None
                 for ready in sure:
                     yield ready
         except (Exception, ControlFlow) as error:
-            if error is refusal:
+            if error is refused:
                 raise
             for ready in changed.cut() if isinstance(error, LamellaError) else ():
                 yield ready
@@ -176,7 +174,7 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         try:
             inside, tool = run.tool(params, found)
         except Exception as error:
-            raise self._refusal(error) from None
+            raise refusal(error, self) from None
         try:
             response = await next_fn(inside, ctx)
         except (Exception, ControlFlow) as error:
@@ -184,7 +182,7 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         try:
             output = run.output(response.output, tool.gave, found)
         except Exception as error:
-            raise self._refusal(error) from None
+            raise refusal(error, self) from None
         self._tell(ctx, 'tool_output', found)
         return response if output is response.output else response.replace(output=output)
 
@@ -196,7 +194,7 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         try:
             texts = tuple([self._masker.masked(text, found) for text in params.request.texts])
         except Exception as error:
-            raise self._refusal(error) from None
+            raise refusal(error, self) from None
         self._tell(ctx, 'input', found)
         return await next_fn(params.replace(request=params.request.replace(texts=texts)), ctx)
 
@@ -216,7 +214,7 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         try:
             request, found = run.request(params.request)
         except Exception as error:
-            raise self._refusal(error) from None
+            raise refusal(error, self) from None
         if not found:
             return params
         notes['input'] = dict(found)
@@ -230,8 +228,3 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
     def _clean(self, error: BaseException, run: Redacting, ctx: Ctx) -> BaseException:
         ctx.attempts[:] = run.mask(ctx.attempts)
         return run.clean(error)
-
-    def _refusal(self, error: Exception) -> Rejected:
-        """What cannot be looked through is not passed on."""
-        why = str(error) if isinstance(error, CannotLook) else f'{type(error).__name__} while looking through it'
-        return Rejected(f'it cannot be known what is in it: {why}', by=self, status='FAILED_PRECONDITION')
