@@ -30,6 +30,7 @@ from lamella.middleware import (
     Idempotency,
     LoopGuard,
     OTelMiddleware,
+    PIIRedaction,
     RateLimit,
     Retry,
     RetryBudget,
@@ -55,6 +56,7 @@ LAYERS: Layers = {
     'Fallback': lambda: Fallback(models=['bench/tools']),
     'OTelMiddleware(no SDK)': lambda: OTelMiddleware(),
     'OTelMiddleware(SDK)': lambda: OTelMiddleware(tracer=_provider()),
+    'PIIRedaction': lambda: PIIRedaction(),
     'RateLimit(calls)': lambda: RateLimit(max_calls=10**9, per_s=1),
     'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
     'Hedge(delay_s)': lambda: Hedge(delay_s=60),
@@ -70,6 +72,7 @@ TOOL_LAYERS: Layers = {
     'LoopGuard': lambda: LoopGuard(),
     'Idempotency': lambda: Idempotency(tools=['add'], scope='run'),
     'Idempotency(replay)': lambda: Idempotency(tools=['add']),
+    'PIIRedaction': lambda: PIIRedaction(),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
 

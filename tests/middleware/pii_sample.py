@@ -1,7 +1,7 @@
 """A labelled sample of texts with personal data and of texts without, made anew in the same way each time.
 
-Values are made by the rules of each entity (with the check functions, which tests hold to published numbers). About one in
-ten is written in a way that is known to be hard; they count like the others. Negatives are what numbers in texts mostly are:
+Values are made by the rules of each entity (with the check functions, which tests hold to published numbers). One in sixty is
+written in a way that is known to be hard; they count like the others. Negatives are what numbers in texts mostly are:
 orders, dates, versions, prices, hashes, ids of machines, and numbers that fail their check digit.
 """
 

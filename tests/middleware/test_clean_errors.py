@@ -57,7 +57,7 @@ MAKERS = {
     'tool error': lambda: ToolError('no account for bob'),
     'value error': lambda: ValueError('bob', {'a': 'bob'}),
     'key error': lambda: KeyError('bob'),
-    'os error': lambda: FileNotFoundError(2, 'No such file', '/home/bob'),
+    'os error': lambda: FileNotFoundError(2, 'No such file', '/srv/bob'),
     'validation error': validation_error,
     'noted': lambda: noted(ValueError('x')),
     'unicode': lambda: UnicodeEncodeError('ascii', 'bob\u00e9', 3, 4, 'bob'),
