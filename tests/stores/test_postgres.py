@@ -94,6 +94,11 @@ async def test_a_wrong_password_is_said(postgres_url: str) -> None:
     assert (error.status, 'hunter2' in str(error)) == ('UNAUTHENTICATED', False)
 
 
+async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(postgres_url: str) -> None:
+    error = await failure_of(f'{postgres_url}?sslmode=require')
+    assert error.status == 'UNAVAILABLE'
+
+
 async def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
     error = await failure_of(postgres_url.removesuffix('/postgres') + '/attic')
     assert (error.status, 'has no database of that name' in error.message) == ('NOT_FOUND', True)

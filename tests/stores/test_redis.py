@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from lamella.core.ports import Bucket, Store
+from lamella.core.stores import StoreWarning
 from lamella.stores import open_store
 from lamella.stores.redis import RedisStore
 from lamella.testing.stores import SharedStoreConformance
@@ -101,6 +102,30 @@ async def test_a_replica_a_full_memory_and_foreign_keys_are_said(own_redis: Redi
     own_redis.ask('DEL', '{lamella}:v:k')
     assert await store.put('k', b'y') > 0
     await store.aclose()
+
+
+async def test_a_server_that_drops_keys_when_it_is_full_is_warned_of(own_redis: RedisServer) -> None:
+    own_redis.ask('CONFIG', 'SET', 'maxmemory', '100mb')
+    store = open_store(own_redis.url)
+    await store.add('k')  # noeviction: no warning
+    await store.aclose()
+    own_redis.ask('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
+    with pytest.warns(StoreWarning, match=r'maxmemory-policy allkeys-lru.*set maxmemory-policy noeviction'):
+        assert (await store.add('k')).value == 2
+    await store.add('k')
+    await store.aclose()
+
+
+async def test_a_number_that_would_not_be_exact_is_no_outage(store: Store) -> None:
+    with pytest.raises(LamellaError) as caught:
+        await store.add('k', 2**60)
+    assert caught.value.status == 'INVALID_ARGUMENT'
+
+
+@pytest.mark.parametrize('options', ['', '&ssl_cert_reqs=none&ssl_check_hostname=false'])
+async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(redis_url: str, options: str) -> None:
+    error = await failure_of(redis_url.replace('redis://', 'rediss://') + '?timeout_s=0.3' + options)
+    assert error.status == 'UNAVAILABLE'
 
 
 async def test_a_user_that_may_not_is_said(own_redis: RedisServer) -> None:

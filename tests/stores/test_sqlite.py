@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,45 @@ async def test_how_much_is_written_through_is_chosen(tmp_path: Path, synchronous
     store = SQLiteStore(tmp_path / 'state.db', synchronous=synchronous)
     assert await store._read(lambda db, now: db.execute('PRAGMA synchronous').fetchone()[0]) == level
     await store.aclose()
+
+
+async def test_a_number_that_does_not_fit_is_no_outage(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / 'state.db')
+    with pytest.raises(LamellaError) as caught:
+        await store.add('k', 2**70)
+    assert caught.value.status == 'INVALID_ARGUMENT'
+    assert (await store.add('k')).value == 1
+    await store.aclose()
+
+
+async def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / 'state.db')
+    await store.put('k', b'x')
+    await store._read(lambda db, now: db.execute('PRAGMA max_page_count = 30'))
+    with pytest.raises(LamellaError, match='no room left') as caught:
+        await store.put('large', b'x' * 1_000_000)
+    assert caught.value.status == 'RESOURCE_EXHAUSTED'
+    assert (await store.get('k')).value == b'x'
+    await store.aclose()
+
+
+_FORK = """
+import asyncio, os, sys
+from lamella.stores.sqlite import SQLiteStore
+
+store = SQLiteStore(sys.argv[1])
+asyncio.run(store.add('k'))
+child = os.fork()
+if not child:
+    asyncio.run(store.add('k'))
+    asyncio.run(store.aclose())
+    os._exit(0)
+os.waitpid(child, 0)
+print(asyncio.run(store.add('k')).value)
+asyncio.run(store.aclose())
+"""
+
+
+def test_a_forked_process_opens_the_file_anew(tmp_path: Path) -> None:
+    program = [sys.executable, '-W', 'ignore', '-c', _FORK, str(tmp_path / 'state.db')]
+    assert subprocess.run(program, capture_output=True, check=True, text=True, timeout=60).stdout.strip() == '3'

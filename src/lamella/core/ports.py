@@ -221,6 +221,6 @@ class NeverWaits:
 
 def each_once(steps: Sequence[Addition] | Sequence[Bucket]) -> None:
     """Raises ValueError when one step names a key twice, which no store could do all at once."""
-    keys = [step.key for step in steps]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f'one step names a key twice: {sorted({key for key in keys if keys.count(key) > 1})}')
+    keys = {step.key for step in steps}
+    if len(keys) != len(steps):
+        raise ValueError(f'one step names a key twice: {sorted(step.key for step in steps)}')

@@ -35,6 +35,10 @@ _VERBS = (
 )
 
 
+class StoreWarning(UserWarning):
+    """A server that works, but may forget what it was told."""
+
+
 def open_store(url: str, *, namespace: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Store:
     """The store that the URL names; it connects when it is first used.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from lamella.core.stores import StoreWarning
 from lamella.types import ConfigError, LamellaError, Status
 
 try:
@@ -92,7 +94,7 @@ class Client:
         self._pools: dict[Address, Any] = {}
         self._seed = 0
         self._moved: Address | None = None
-        self._is_closed = False
+        self._is_closed = self._has_looked = False
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Any], *, reads: bool = False) -> Any:
         """The script's answer, by its hash; by its text to a server that has not seen it yet."""
@@ -104,6 +106,8 @@ class Client:
 
     async def ask(self, command: Sequence[Any], *, reads: bool = False) -> Any:
         """One command's answer. It is sent again only when no server can have carried it out, or when it only `reads`."""
+        if not self._has_looked:
+            await self._look()
         for _ in range(_REDIRECTIONS):
             address = self._moved or self._settings.seeds[self._seed]
             try:
@@ -120,6 +124,26 @@ class Client:
                     self._turn_away(address)
                 raise _translated(error, word, address) from error
         raise LamellaError('UNAVAILABLE', f'{self._settings.shown}: its nodes send each other on in a circle')
+
+    async def _look(self) -> None:
+        """Warn of a server that drops keys when its memory is full. One that may not be asked is believed."""
+        self._has_looked = True
+        try:
+            told = await self.ask(('INFO', 'memory'), reads=True)
+        except LamellaError as error:
+            self._has_looked = error.status == 'PERMISSION_DENIED'
+            if self._has_looked:
+                return
+            raise
+        facts = dict(line.partition(b':')[::2] for line in told.splitlines())
+        policy = facts.get(b'maxmemory_policy', b'noeviction').decode()
+        if facts.get(b'maxmemory', b'0') != b'0' and policy != 'noeviction':
+            warnings.warn(
+                f'{self._settings.shown} drops limits and leases when its memory is full (maxmemory-policy {policy}): '
+                'set maxmemory-policy noeviction',
+                StoreWarning,
+                stacklevel=2,
+            )
 
     async def _answered(self, address: Address, command: Sequence[Any], tries: int) -> Any:
         pool = self._pool(address)

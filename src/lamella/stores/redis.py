@@ -17,9 +17,10 @@ from lamella.core.loops import PerLoop
 from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, Stored, Taken, each_once
 from lamella.core.stores import DEFAULT_NAMESPACE, key_bytes, masked, options_of
 from lamella.stores._redis import Client, Settings, scripts
-from lamella.types import ConfigError
+from lamella.types import ConfigError, LamellaError
 
 _SCRIPTS = scripts()
+_EXACT = 2**53  # the server's scripts count in doubles
 _MOST_MS = 10**14  # longer lives overflow the server's own arithmetic
 
 
@@ -103,6 +104,10 @@ class RedisStore:
         keys = [self._name(b'c:', addition.key) for addition in additions]
         args: list[Any] = []
         for one in additions:
+            if not -_EXACT < one.amount < _EXACT:
+                raise LamellaError(
+                    'INVALID_ARGUMENT', f'{self._shown} counts exactly up to 2**53 only, not {one.amount}'
+                )
             args += (one.amount, _or_none(one.ceiling), _ms(one.expire_s), _or_none(one.window))
         found = await self._run('add_all', keys, *args)
         return [_count(*found[at : at + 5]) for at in range(0, len(found), 5)]
@@ -184,6 +189,12 @@ def _ms(seconds: float | None) -> Any:
     return '' if seconds is None or seconds == math.inf else _ttl_ms(seconds)
 
 
+def _switch(text: str) -> bool:
+    if text not in ('true', 'false'):
+        raise ValueError('give true or false')
+    return text == 'true'
+
+
 def _ttl_ms(seconds: float) -> int:
     """Milliseconds, rounded up."""
     return _MOST_MS if seconds == math.inf else min(max(0, math.ceil(seconds * 1000)), _MOST_MS)
@@ -198,6 +209,7 @@ def from_url(parts: SplitResult, clock: Clock) -> RedisStore:
         {
             **dict.fromkeys(('max_connections',), int),
             **dict.fromkeys(('timeout_s',), float),
+            'ssl_check_hostname': _switch,
             **dict.fromkeys(('ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs', 'client_name'), str),
         },
     )

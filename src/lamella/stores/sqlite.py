@@ -7,29 +7,18 @@ share a file share a machine. A clock that is set back an hour lets what is stor
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 from urllib.parse import SplitResult, unquote
-from weakref import finalize
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, Stored, Taken, each_once
 from lamella.core.stores import DEFAULT_NAMESPACE, key_bytes, masked, options_of
 from lamella.stores import _sqlite as verbs
-from lamella.types import ConfigError, LamellaError
-
-T = TypeVar('T')
-Work = Callable[[sqlite3.Connection, float], T]
-_SWEEP_EVERY = 64
-_FREED_PAGES = 256
-_LOCKED_AGAIN_S = 0.005
-_WAL_BYTES = 8_000_000
+from lamella.stores._sqlite_file import File, T, Work
+from lamella.types import ConfigError
 
 
 class SQLiteStore:
@@ -49,64 +38,24 @@ class SQLiteStore:
         synchronous: Literal['normal', 'full'] = 'normal',
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._path, self._timeout_s, self._clock = str(path), timeout_s, clock
+        self._path = str(path)
         self._prefix = f'{namespace}:'.encode()
-        self._synchronous = synchronous
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._forgotten: Any = None
-        self._writes = 0
+        self._open = partial(File, self._path, timeout_s, synchronous, clock)
+        self._file: File | None = None
 
     def __repr__(self) -> str:
         return f'SQLiteStore({self._path!r})'
 
+    def _opened(self) -> File:
+        if self._file is None or not self._file.is_usable:
+            self._file = self._open()
+        return self._file
+
     async def _write(self, work: Work[T]) -> T:
-        """One transaction on the store's thread: done whole, or not at all."""
-        return await self._on_thread(self._transaction, work)
+        return await self._opened().write(work)
 
     async def _read(self, work: Work[T]) -> T:
-        """One SELECT on the store's thread: what was there at one moment, without waiting for writers."""
-        return await self._on_thread(self._look, work)
-
-    async def _on_thread(self, run: Callable[[sqlite3.Connection, Work[T]], T], work: Work[T]) -> T:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, 'lamella-sqlite')
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._told, run, work)
-
-    def _told(self, run: Callable[[sqlite3.Connection, Work[T]], T], work: Work[T]) -> T:
-        try:
-            return run(self._connection or self._open(), work)
-        except sqlite3.OperationalError as error:
-            raise LamellaError('UNAVAILABLE', f'SQLite at {self._path}: {error}') from error
-        except sqlite3.DatabaseError as error:
-            raise ConfigError(f'{self._path} is no database that can be used: {error}') from error
-
-    def _look(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        return work(connection, self._clock.time())
-
-    def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        self._writes += 1
-        sweeps = self._writes % _SWEEP_EVERY == 1
-        connection.execute('BEGIN IMMEDIATE')
-        try:
-            now = self._clock.time()
-            if sweeps:
-                verbs.sweep(connection, now)
-            result = work(connection, now)
-            connection.execute('COMMIT')
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute('ROLLBACK')
-            raise
-        if sweeps:
-            self._shrink(connection)
-        return result
-
-    def _shrink(self, connection: sqlite3.Connection) -> None:
-        """Give pages that are free back to the file system, some at a time. A script, as `execute` gives back only one."""
-        if connection.execute('PRAGMA freelist_count').fetchone()[0] > _FREED_PAGES:
-            with suppress(sqlite3.OperationalError):  # somebody else writes; the next time is soon
-                connection.executescript(f'PRAGMA incremental_vacuum({_FREED_PAGES})')
+        return await self._opened().read(work)
 
     async def sweep(self) -> int:
         """Remove what has expired, at once instead of as the store is used. How many rows there were."""
@@ -114,46 +63,6 @@ class SQLiteStore:
         while batch := await self._write(verbs.sweep):
             removed += batch
         return removed
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        self._forgotten = finalize(self, connection.close)
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
-        self._patiently(connection, 'PRAGMA journal_mode = WAL')
-        connection.execute(f'PRAGMA synchronous = {self._synchronous}')
-        connection.execute(f'PRAGMA journal_size_limit = {_WAL_BYTES}')
-        if verbs.version(connection) >= verbs.VERSION:
-            return
-        connection.execute('BEGIN IMMEDIATE')
-        try:
-            if verbs.version(connection) < verbs.VERSION:  # and no other process was faster
-                for statement in verbs.SCHEMA:
-                    connection.execute(statement)
-            connection.execute('COMMIT')
-        except BaseException:
-            connection.execute('ROLLBACK')
-            raise
-
-    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
-        """The change to WAL does not wait for other processes by itself."""
-        until = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                connection.execute(statement)
-                return
-            except sqlite3.OperationalError as error:
-                if 'locked' not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(_LOCKED_AGAIN_S)
 
     async def get(self, key: str) -> Stored | None:
         return await self._read(lambda db, now: verbs.get(db, now, self._key(key)))
@@ -239,13 +148,9 @@ class SQLiteStore:
 
     async def aclose(self) -> None:
         """Close the file and end the thread; the next verb opens them again."""
-        thread, self._thread = self._thread, None
-        connection, self._connection = self._connection, None
-        if thread is not None:
-            if connection is not None:
-                self._forgotten.detach()
-                await asyncio.get_running_loop().run_in_executor(thread, connection.close)
-            thread.shutdown(wait=False)
+        file, self._file = self._file, None
+        if file is not None and file.is_usable:
+            await file.close()
 
 
 def _synchronous(text: str) -> str:
