@@ -31,6 +31,11 @@ NextStream = Callable[[ModelHookParams, Ctx], AsyncIterator[StreamPart]]
 NextTool = Callable[[ToolHookParams, Ctx], Coroutine[Any, Any, ToolResponse]]
 NextGenerate = Callable[[GenerateHookParams, Ctx], Coroutine[Any, Any, ModelResponse]]
 NextEmbed = Callable[[EmbedHookParams, Ctx], Coroutine[Any, Any, EmbeddingResponse]]
+# For a layer that treats both kinds of calls alike: `async def wrap_model(self, params: AnyParams, ctx: Ctx, next_fn:
+# Next[AnyParams, AnyAnswer]) -> AnyAnswer`, and `wrap_embed = wrap_model`.
+AnyParams = TypeVar('AnyParams', ModelHookParams, EmbedHookParams)
+AnyAnswer = TypeVar('AnyAnswer', ModelResponse, EmbeddingResponse)
+Next = Callable[[AnyParams, Ctx], Coroutine[Any, Any, AnyAnswer]]
 NextRun = Callable[[RunHookParams, Ctx], Coroutine[Any, Any, GenerateResponse]]
 
 HOOKS = (

@@ -29,6 +29,7 @@ from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
 from lamella.middleware.safety.pii_redaction import PIIRedaction
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
+from lamella.middleware.shaping.default_embedding_settings import DefaultEmbeddingSettings
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
 from lamella.middleware.shaping.default_settings import DefaultSettings
 from lamella.middleware.shaping.extract_json import ExtractJson
@@ -47,6 +48,7 @@ __all__ = [
     'ConsoleLogger',
     'Continuing',
     'CostTracking',
+    'DefaultEmbeddingSettings',
     'DefaultInstructions',
     'DefaultSettings',
     'EmbedHookParams',

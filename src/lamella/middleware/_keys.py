@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.params import ModelHookParams
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.types import LamellaError, did_you_mean
 
 Ctx = GenerateMiddlewareContext
@@ -33,10 +33,10 @@ def _key(given: Any) -> Any:
 
 # `None` (one key for all calls), 'tenant', 'model', or a function of (params, ctx) that returns a text.
 KeySetting = Annotated[Any, BeforeValidator(_key)]
-Key = str | Callable[[ModelHookParams, Ctx], str | None] | None
+Key = str | Callable[[Any, Ctx], str | None] | None  # of the params of a model call, or of an embedding call
 
 
-def key_of(setting: Any, params: ModelHookParams, ctx: Ctx) -> str:
+def key_of(setting: Any, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> str:
     """The call's key. Calls without a tenant, and those for which the function says `None`, share the key ''.
 
     Raises FAILED_PRECONDITION when the function returns something else.

@@ -102,6 +102,23 @@ def _model_error(facts: Facts, max_chars: int) -> Line:
     return 'model', f'{facts["model"]} failed in {took}: {_problem(facts["error"], max_chars)}', 'red'
 
 
+def _embedding_end(facts: Facts, max_chars: int) -> Line:
+    said = f'{facts["model"]} attempt {facts["attempt"]}: {_texts(facts)} in {_seconds(facts["duration_s"])}'
+    return 'model', said + _spent(facts['usage']), 'green'
+
+
+def _embed_end(facts: Facts, max_chars: int) -> Line:
+    return 'embed', f'{facts["model"]}: {_texts(facts)}{_spent(facts["usage"])}', 'bold green'
+
+
+def _embed_error(facts: Facts, max_chars: int) -> Line:
+    return 'embed', f'failed: {_problem(facts["error"], max_chars)}', 'bold red'
+
+
+def _texts(facts: Facts) -> str:
+    return f'{facts["texts"]} text{"" if facts["texts"] == 1 else "s"}'
+
+
 def _retry_wait(facts: Facts, max_chars: int) -> Line:
     wait = _seconds(facts['wait_s'])
     return 'retry', f'waits {wait} after attempt {facts["attempt"]}: {_status(facts["error"])}', 'yellow'
@@ -155,8 +172,22 @@ def _fact(value: object) -> str:
     return shown(value, _LONGEST_WORD)
 
 
-_SILENT = frozenset(('model.start', 'model.first_part', 'tool_approval.wanted', 'turn.start', 'turn.end'))
+_SILENT = frozenset(
+    (
+        'embed.start',
+        'embedding.start',
+        'model.first_part',
+        'model.start',
+        'tool_approval.wanted',
+        'turn.end',
+        'turn.start',
+    )
+)
 _KNOWN: dict[str, Callable[[Facts, int], Line]] = {
+    'embed.end': _embed_end,
+    'embed.error': _embed_error,
+    'embedding.end': _embedding_end,
+    'embedding.error': _model_error,
     'fallback.exhausted': _fallback_exhausted,
     'fallback.switch': _fallback_switch,
     'model.end': _model_end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from lamella.core.middleware import AnyAnswer
 from lamella.core.params import Continuing, ModelHookParams
 from lamella.types import (
     JSON,
@@ -112,7 +113,7 @@ def with_debts(error: LamellaError, paid: Usage | None) -> None:
         error.partial = partial.replace(usage=add_usage(paid, partial.usage))
 
 
-def with_notes(response: ModelResponse, notes: JSON, paid: Usage | None) -> ModelResponse:
+def with_notes(response: AnyAnswer, notes: JSON, paid: Usage | None) -> AnyAnswer:
     """A whole answer with what a relay would add to the end of a stream."""
     if not notes and paid is None:
         return response

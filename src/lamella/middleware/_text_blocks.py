@@ -27,8 +27,14 @@ class Rewriter(Protocol):
     def unclosed(self) -> bool:
         """Whether the text ended inside of something that it never closed. Asked after `close`."""
 
-    def passes(self, text: str) -> bool:
-        """Whether this text may be passed on as it is, because nothing is held back and none of it need be."""
+    @property
+    def settled(self) -> bool:
+        """Whether all text to come stays as it is, whatever is in it."""
+
+    @property
+    def quiet(self) -> bool | None:
+        """What text becomes that none of the rewriter's marks is in, once nothing is held back and nothing is to be put
+        before it: `False` for text, `True` for reasoning. `None` while that is not so."""
 
     def feed(self, text: str) -> Pieces:
         """What is sure once this text has come. Never asked with an empty text."""
@@ -77,18 +83,37 @@ class TextBlocks:
         """How many blocks ended inside of something that was never closed."""
         return sum(block.rewriter.unclosed for block in self._blocks.values())
 
-    def passes(self, part: TextDelta) -> bool:
-        """Whether this piece may be passed on as it is, without asking for more."""
+    @property
+    def settled(self) -> bool:
+        """Whether all further text of the block that came last stays as it is."""
+        return self._current is not None and self._current.rewriter.settled
+
+    @property
+    def quiet(self) -> tuple[int, int, int]:
+        """The fast way for the pieces to come, without asking for each: the block whose text may be passed on as it is, the
+        one whose text is reasoning, and that reasoning's number; -1 for none. It holds until something is taken."""
         block = self._current
-        if block is None or block.index != part.index or part.metadata is not None or not block.placed:
-            return False
-        return part.text != '' and block.rewriter.passes(part.text)
+        aside = None if block is None else block.rewriter.quiet
+        if block is None or aside is None:
+            return -1, -1, -1
+        if not aside:
+            return (block.index, -1, -1) if block.placed else (-1, -1, -1)
+        return (-1, block.index, block.reasoning) if block.reasoning is not None else (-1, -1, -1)
 
     def take(self, part: StreamPart) -> Sequence[StreamPart]:
         """What may be passed on now that this part has come."""
         kind = type(part)
-        if kind is TextDelta:
-            ready = self._text(part)  # type: ignore[arg-type]
+        if isinstance(part, TextDelta):
+            block = self._current
+            if (
+                self._shown
+                and block is not None
+                and block.placed
+                and block.index == part.index
+                and part.metadata is None
+            ):
+                return self._said(block, block.rewriter.feed(part.text)) if part.text else ()
+            ready = self._text(part)
         elif kind is Finished:
             return (*self._closed(), part)
         elif kind is Restarted or kind is ResponseStarted:
@@ -98,7 +123,8 @@ class TextBlocks:
             ready = [part]
         else:
             ready = [*self._leave(), self._native_reasoning(part) if kind is ReasoningDelta else part]  # type: ignore[arg-type]
-        self._shown = self._shown or any(map(is_content, ready))
+        if not self._shown:
+            self._shown = any(map(is_content, ready))
         return ready
 
     def cut(self) -> Sequence[StreamPart]:

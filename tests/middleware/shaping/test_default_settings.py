@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lamella import Lamella, wrap_language_model
 from lamella.middleware import DefaultSettings, Fallback, Retry
-from lamella.middleware.shaping.default_settings import DefaultSettingsConfig, merged
+from lamella.middleware._provider_options import merged
+from lamella.middleware.shaping.default_settings import DefaultSettingsConfig
 from lamella.testing import ScriptedModel, checked
 from lamella.types import ConfigError, GenerationConfig, ModelRequest, ToolChoice, ToolRequest
 from tests.middleware.kit import both, down, no_leaks, world

@@ -223,7 +223,7 @@ async def test_fixed_on_a_fallback_it_is_silent_until_that_is_asked() -> None:
 
 
 async def test_it_stands_in_no_stream() -> None:
-    assert ConsoleLogger._hooks == {'tools', 'transform_params'}
+    assert ConsoleLogger._hooks == {'tools', 'transform_params', 'wrap_embed'}
     layer, _ = logger()
     response = await both(
         lambda: world({'x/a': [down(), 'hello']}, random=Random(1)).ai, prompt='hi', use=[layer, Retry(no_jitter=True)]

@@ -9,16 +9,25 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.middleware import BaseMiddleware, NextEmbed, NextModel, NextStream
 from lamella.core.order import Order
-from lamella.core.params import ModelHookParams
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.core.timeouts import Cutoff
 from lamella.middleware._fields import Count, Duration
 from lamella.middleware._gates import Gate, Gates, Waiter
 from lamella.middleware._keys import Key, KeySetting, key_of, shown
 from lamella.middleware._limit_rules import AIMD, Fixed, Gradient, How, Outcome, Rule
 from lamella.middleware._relay import with_notes
-from lamella.types import Finished, LamellaError, ModelResponse, Rejected, StreamPart, Usage, is_content
+from lamella.types import (
+    EmbeddingResponse,
+    Finished,
+    LamellaError,
+    ModelResponse,
+    Rejected,
+    StreamPart,
+    Usage,
+    is_content,
+)
 
 Ctx = GenerateMiddlewareContext
 Adaptive = Literal['aimd', 'gradient']
@@ -146,6 +155,19 @@ class ConcurrencyLimit(BaseMiddleware[ConcurrencyLimitConfig]):
             self._leave(gate, outcome, ctx)
         return with_notes(response, _note(waited_s, response.metadata), None)
 
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        gate, waited_s = await self._enter(params, ctx)
+        started, outcome = ctx.clock.now(), None
+        try:
+            response = await next_fn(params, ctx)
+            outcome = _answered(started, ctx, gate, 'embed', None)
+        except LamellaError as error:
+            outcome = _failed(error, started, ctx, gate)
+            raise
+        finally:
+            self._leave(gate, outcome, ctx)
+        return with_notes(response, _note(waited_s, response.metadata), None)
+
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         gate, waited_s = await self._enter(params, ctx)
         started, first_s, outcome = ctx.clock.now(), None, None
@@ -168,7 +190,7 @@ class ConcurrencyLimit(BaseMiddleware[ConcurrencyLimitConfig]):
             finally:
                 self._leave(gate, outcome, ctx)
 
-    async def _enter(self, params: ModelHookParams, ctx: Ctx) -> tuple[Gate, float]:
+    async def _enter(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> tuple[Gate, float]:
         """A place, and how long it took to get one. Raises Rejected."""
         gate, waiter, is_in = self._gates.enter(key_of(self.config.key, params, ctx), self.config.max_queue)
         if is_in:

@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field, model_validator
 
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.estimate import TokenEstimator
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.estimate import TokenEstimator, estimate_text
+from lamella.core.middleware import BaseMiddleware, NextEmbed, NextModel, NextStream
 from lamella.core.order import Order
-from lamella.core.params import ModelHookParams
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.core.ports import Bucket, Store, Taken
 from lamella.core.timeouts import Cutoff
 from lamella.middleware._fields import Count, Duration, Switch
@@ -24,7 +24,7 @@ from lamella.middleware._relay import with_notes
 from lamella.middleware._spent import Heard, tokens_of, tokens_of_answer, tokens_of_failure
 from lamella.middleware._state import OnStoreError, StoreSetting, ask_store, unbroken
 from lamella.middleware._turns import Turns
-from lamella.types import Finished, LamellaError, ModelResponse, Rejected, StreamPart, Usage
+from lamella.types import EmbeddingResponse, Finished, LamellaError, ModelResponse, Rejected, StreamPart, Usage
 
 Ctx = GenerateMiddlewareContext
 LONGEST_WAIT_S = 1e9
@@ -166,7 +166,17 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
                     used = tokens_of_failure(error, permit.asked, heard.tokens)
                     await self._give_back(permit, used, ctx, error)
 
-    async def _admit(self, params: ModelHookParams, ctx: Ctx) -> Permit:
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        permit = await self._admit(params, ctx)
+        try:
+            response = await next_fn(params, ctx)
+        except BaseException as error:
+            await self._give_back(permit, permit.asked, ctx, error)
+            raise
+        await self._give_back(permit, tokens_of(response.usage, permit.asked, 0), ctx)
+        return with_notes(response, permit.note(response.metadata), None)
+
+    async def _admit(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> Permit:
         """Take what the call needs, now or later. Raises Rejected when it is not to be had."""
         permit = self._permit(params, ctx)
         line = self._lines.get((asyncio.get_running_loop(), permit.key))
@@ -233,7 +243,7 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
             return remaining_s, 'deadline'
         return (LONGEST_WAIT_S, 'max_wait') if longest_s is None else (longest_s, 'max_wait')
 
-    def _permit(self, params: ModelHookParams, ctx: Ctx) -> Permit:
+    def _permit(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> Permit:
         """What the call needs. Raises Rejected when the limit can never give as much."""
         config = self.config
         key = key_of(config.key, params, ctx)
@@ -243,8 +253,8 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
             burst = config.max_calls if config.burst is None else config.burst
             permit.calls = Bucket(f'{prefix}:calls', config.max_calls / config.per_s, burst)
         if config.max_tokens is not None:
-            permit.asked = self._estimator.estimate(params.request, params.model.name)
-            wanted = permit.asked + (params.request.config.max_output_tokens or 0)
+            permit.asked, said = self._tokens(params)
+            wanted = permit.asked + said
             rate = config.max_tokens / config.per_s
             permit.tokens = Bucket(f'{prefix}:tokens', rate, config.max_tokens, wanted)
             if wanted > config.max_tokens:
@@ -254,6 +264,13 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
         if config.pause_on_429:
             permit.pause = Bucket(f'{prefix}:pause', 1.0, 1.0, 0.0)
         return permit
+
+    def _tokens(self, params: ModelHookParams | EmbedHookParams) -> tuple[int, int]:
+        """What the call sends, as far as it can be estimated, and what it may be answered with."""
+        if isinstance(params, EmbedHookParams):
+            return sum(map(estimate_text, params.request.texts)), 0
+        asked = self._estimator.estimate(params.request, params.model.name)
+        return asked, params.request.config.max_output_tokens or 0
 
     async def _take(self, permit: Permit, max_wait_s: float, ctx: Ctx) -> Taken:
         store, buckets = permit.store, permit.buckets

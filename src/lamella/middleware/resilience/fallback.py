@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, Any, Literal, TypedDict, Unpack
+from typing import Annotated, Any, Generic, Literal, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, model_validator
 
 from lamella.core.calls import close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext, Resolver
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.embedding import EmbeddingModel
+from lamella.core.middleware import AnyAnswer, AnyParams, BaseMiddleware, Next, NextEmbed, NextModel, NextStream
 from lamella.core.model import Model
 from lamella.core.models import ModelRef, to_config
-from lamella.core.params import ModelHookParams
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.middleware._fields import Duration, Statuses, listed
 from lamella.middleware._relay import Relay, paid_for, with_debts, with_notes
 from lamella.types import (
     JSON,
     TRANSIENT,
     ConfigError,
+    EmbeddingResponse,
     LamellaError,
-    ModelRequest,
     ModelResponse,
     Rejected,
     ResponseStarted,
@@ -29,6 +30,7 @@ from lamella.types import (
     StreamPart,
     TextDelta,
     UnknownNameError,
+    Usage,
     add_usage,
 )
 
@@ -37,10 +39,10 @@ AnyModel = str | Model | ModelRef | Callable[..., Any]
 MAX_COOLING = 1024
 
 
-def _models(value: Any) -> tuple[Any, ...]:
+def _models(value: Any, info: ValidationInfo) -> tuple[Any, ...]:
     models = listed(value, 'models', "'openai/gpt-5'")
     problems = [problem for index, model in enumerate(models) if (problem := _problem(model, f'models[{index}]'))]
-    if not models:
+    if not models and not info.data.get('embedding_models'):
         problems = ['is empty: name at least one model to fall back to']
     if problems:
         raise ValueError('; '.join(problems))
@@ -57,6 +59,16 @@ def _problem(model: Any, where: str) -> str | None:
     return f"{where} is {model!r}: give a name such as 'openai/gpt-5', a ModelRef, a Model or a function"
 
 
+def _embedding_models(value: Any) -> tuple[Any, ...]:
+    models = listed(value, 'embedding models', "'azure/text-embedding-3-small'")
+    for index, model in enumerate(models):
+        named = isinstance(model, EmbeddingModel) or (isinstance(model, str) and model.strip())
+        if not named and (not callable(model) or isinstance(model, type)):
+            wanted = "a name such as 'azure/text-embedding-3-small', an EmbeddingModel or a function"
+            raise ValueError(f'[{index}] is {model!r}: give {wanted}')
+    return models
+
+
 def _ref_problem(ref: ModelRef, where: str) -> str | None:
     try:
         to_config(ref.config, f'{where}.config')
@@ -66,8 +78,13 @@ def _ref_problem(ref: ModelRef, where: str) -> str | None:
 
 
 class FallbackConfig(BaseModel, frozen=True, extra='forbid', arbitrary_types_allowed=True):
-    """The settings of `Fallback`."""
+    """The settings of `Fallback`. `models` may be left out where there are `embedding_models`."""
 
+    embedding_models: Annotated[
+        tuple[Any, ...],
+        BeforeValidator(_embedding_models),
+        Field(description='The same where texts are embedded; these must give the same vectors as the first model.'),
+    ] = ()
     models: Annotated[
         tuple[Any, ...],
         BeforeValidator(_models),
@@ -93,11 +110,18 @@ class FallbackConfig(BaseModel, frozen=True, extra='forbid', arbitrary_types_all
         Field(description="'finish' holds a stream back until its end, so that no failed model is ever seen."),
     ] = 'first'
 
+    @model_validator(mode='before')
+    @classmethod
+    def _of_one_kind(cls, given: Any) -> Any:
+        only_embedding = isinstance(given, dict) and 'models' not in given and given.get('embedding_models')
+        return {**given, 'models': ()} if only_embedding else given
+
 
 class FallbackOptions(TypedDict, total=False):
     """The keywords of `Fallback`."""
 
     models: Sequence[AnyModel]
+    embedding_models: Sequence[str | EmbeddingModel | Callable[..., Any]]
     statuses: Sequence[Status]
     cooldown_s: float | None
     on_partial: Literal['raise', 'restart']
@@ -116,6 +140,9 @@ class Fallback(BaseMiddleware[FallbackConfig]):
     `Restarted` part, then the next model's answer). With `commit='finish'` the reader has seen nothing yet, so that `raise`
     moves on too. A call that continues another answer's text stays with the model it was given.
 
+    Where texts are embedded the next of `embedding_models` is asked, and none when there are none: vectors of different models
+    cannot be compared, so that only the same model at another provider can stand in for the first.
+
     Events: `fallback.switch(from_model, to_model, error)`, `fallback.cooling(model, status, remaining_s)`,
     `fallback.exhausted(models, error)`. When a fallback answered, `metadata['fallback']` has `fallback_triggered`,
     `original_model`, `fallback_model`, `fallback_attempt` and `error_code` (the status that the original model failed with).
@@ -125,10 +152,22 @@ class Fallback(BaseMiddleware[FallbackConfig]):
         super().__init__(config, **options)
         self.commit = self.config.commit
         self._resolved: WeakKeyDictionary[Resolver, tuple[Model, ...]] = WeakKeyDictionary()
+        self._embedders: WeakKeyDictionary[Resolver, tuple[EmbeddingModel, ...]] = WeakKeyDictionary()
         self._cooling = _Cooling()
 
     async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
-        line, paid = self._line(params, ctx), None
+        return await self._along(self._line(params, ctx), ctx, next_fn)
+
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        models = self._embedders.get(ctx.ai)
+        if models is None:
+            wanted = self.config.embedding_models
+            models = self._embedders[ctx.ai] = tuple([ctx.ai.resolve_embedding_model(model) for model in wanted])
+        return await self._along(self._line_of(params, (params.model, *models), ctx), ctx, next_fn)
+
+    async def _along(self, line: _Line[AnyParams], ctx: Ctx, next_fn: Next[AnyParams, AnyAnswer]) -> AnyAnswer:
+        """The answer of the first model of the line that gives one."""
+        paid: Usage | None = None
         while True:
             try:
                 response = await next_fn(line.asked, ctx)
@@ -169,17 +208,17 @@ class Fallback(BaseMiddleware[FallbackConfig]):
             for ready in relay.turn(reason, line.model.name):
                 yield ready
 
-    def _line(self, params: ModelHookParams, ctx: Ctx) -> _Line:
+    def _line(self, params: ModelHookParams, ctx: Ctx) -> _Line[ModelHookParams]:
         models = self._resolved.get(ctx.ai)
         if models is None:
             models = self._resolved[ctx.ai] = tuple([ctx.ai.resolve_model(model) for model in self.config.models])
         if params.continues is not None:
             return _Line(params, (), ())
-        if not self._cooling.until:
-            return _Line(params, (params.model, *models), range(len(models) + 1))
-        return self._cooled_line(params, (params.model, *models), ctx)
+        return self._line_of(params, (params.model, *models), ctx)
 
-    def _cooled_line(self, params: ModelHookParams, models: Sequence[Model], ctx: Ctx) -> _Line:
+    def _line_of(self, params: AnyParams, models: Sequence[Any], ctx: Ctx) -> _Line[AnyParams]:
+        if not self._cooling.until:
+            return _Line(params, models, range(len(models)))
         now = ctx.clock.now()
         cold = [self._cooling.of(model.name, now) for model in models]
         for name, found in {model.name: found for model, found in zip(models, cold, strict=True)}.items():
@@ -188,7 +227,7 @@ class Fallback(BaseMiddleware[FallbackConfig]):
         order = sorted(range(len(models)), key=lambda index: cold[index] is not None)
         return _Line(params, models, order, cold[0][1] if cold[0] is not None and order[0] else '')
 
-    def _switches(self, line: _Line, error: LamellaError, ctx: Ctx, stuck: bool = False) -> bool:
+    def _switches(self, line: _Line[Any], error: LamellaError, ctx: Ctx, stuck: bool = False) -> bool:
         """Whether the next model is to be asked; then it is the line's."""
         if error.status not in self.config.statuses or isinstance(error, (ConfigError, UnknownNameError)):
             return False
@@ -207,19 +246,23 @@ class Fallback(BaseMiddleware[FallbackConfig]):
 ModelFallback = Fallback
 
 
-class _Line:
+class _Line(Generic[AnyParams]):
     """One call's way through its models: `models` are all there are, `order` says which comes when, 0 being the original."""
 
     __slots__ = ('_code', '_models', '_order', '_params', 'asked', 'at')
 
-    def __init__(self, params: ModelHookParams, models: Sequence[Model], order: Sequence[int], code: str = '') -> None:
+    _params: AnyParams
+    asked: AnyParams
+
+    def __init__(self, params: AnyParams, models: Sequence[Any], order: Sequence[int], code: str = '') -> None:
         self._params, self._models, self._order, self._code = params, models, order, code
         self.at = 0
         self.asked = self._params_of(order[0]) if order else params
 
     @property
-    def model(self) -> Model:
-        return self.asked.model
+    def model(self) -> Model | EmbeddingModel:
+        model: Model | EmbeddingModel = self.asked.model
+        return model
 
     def move(self, code: str) -> bool:
         """Go on to the next model, after this status. False at the end of the line."""
@@ -230,11 +273,12 @@ class _Line:
         self.asked = self._params_of(self._order[self.at])
         return True
 
-    def _params_of(self, index: int) -> ModelHookParams:
+    def _params_of(self, index: int) -> AnyParams:
+        params: AnyParams = self._params
         if index == 0:
-            return self._params
+            return params
         model = self._models[index]
-        return self._params.replace(model=model, request=without_others(self._params.request, model, self._models))
+        return params.replace(model=model, request=without_others(params.request, model, self._models))
 
     def note(self) -> JSON:
         """What a fallback's answer says of itself; nothing when it was the original model after all."""
@@ -279,7 +323,7 @@ def _signed(part: StreamPart, model: str) -> StreamPart:
     return part.replace(model=model) if type(part) is ResponseStarted and part.model is None else part
 
 
-def without_others(request: ModelRequest, model: Model, models: Sequence[Model]) -> ModelRequest:
+def without_others(request: Any, model: Any, models: Sequence[Any]) -> Any:
     """The request without the options that only other providers' models among these read."""
     if not request.provider_options:
         return request

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from lamella.core.calls import before_wait, close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
-from lamella.core.params import ModelHookParams
+from lamella.core.middleware import AnyAnswer, AnyParams, BaseMiddleware, Next, NextStream
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.middleware._continuation import Continuation
 from lamella.middleware._fields import Count, Duration, Statuses, Switch
 from lamella.middleware._relay import Relay, paid_for, with_debts, with_notes
@@ -20,7 +20,6 @@ from lamella.types import (
     TRANSIENT,
     ConfigError,
     LamellaError,
-    ModelResponse,
     Rejected,
     Status,
     StreamPart,
@@ -91,7 +90,7 @@ class Retry(BaseMiddleware[RetryConfig]):
         super().__init__(config, **options)
         self.commit = self.config.commit
 
-    async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
+    async def wrap_model(self, params: AnyParams, ctx: Ctx, next_fn: Next[AnyParams, AnyAnswer]) -> AnyAnswer:
         asked, retries, waited_s, paid = params, 0, 0.0, None
         while True:
             try:
@@ -112,6 +111,8 @@ class Retry(BaseMiddleware[RetryConfig]):
                 return with_notes(response, _note(retries, waited_s) if retries else {}, paid)
             await ctx.clock.sleep(wait_s)
             retries, waited_s = retries + 1, waited_s + wait_s
+
+    wrap_embed = wrap_model
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         relay, asked, retries, waited_s = self._relay(), params, 0, 0.0
@@ -169,11 +170,12 @@ class Retry(BaseMiddleware[RetryConfig]):
         return None
 
     async def _announce(
-        self, asked: ModelHookParams, ctx: Ctx, retries: int, wait_s: float, error: LamellaError
+        self, asked: ModelHookParams | EmbedHookParams, ctx: Ctx, retries: int, wait_s: float, error: LamellaError
     ) -> None:
         """Tell of the wait. Raises Rejected when a layer outside will not have the retry: then nobody need wait for it."""
         try:
-            await before_wait(asked, ctx)
+            if isinstance(asked, ModelHookParams):
+                await before_wait(asked, ctx)
         except Rejected as refused:
             ctx.emit('retry.gave_up', attempts=retries + 1, reason='refused', error=refused)
             raise refused from error

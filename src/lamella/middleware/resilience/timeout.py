@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field, model_validator
 
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.middleware import BaseMiddleware, NextEmbed, NextModel, NextStream
 from lamella.core.order import Order
-from lamella.core.params import Escort, ModelHookParams
+from lamella.core.params import EmbedHookParams, Escort, ModelHookParams
 from lamella.core.timeouts import Cut, Patience, Timeouts, watched
 from lamella.middleware._fields import Duration
-from lamella.types import LamellaError, ModelResponse, StreamPart
+from lamella.types import EmbeddingResponse, LamellaError, ModelResponse, StreamPart
 
 Ctx = GenerateMiddlewareContext
 Seconds = Annotated[Duration, Field(gt=0)]
@@ -89,7 +89,16 @@ class Timeout(BaseMiddleware[TimeoutConfig]):
             await close(timed)
             await close(parts)
 
-    def _cut(self, params: ModelHookParams, ctx: Ctx) -> Cut:
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        """Only `total_s` holds: an embedding model gives all or nothing."""
+        patience = Patience(ctx.clock, Timeouts(self.config.total_s), self._cut(params, ctx))
+        try:
+            with patience:
+                return await next_fn(params, ctx)
+        finally:
+            patience.close()
+
+    def _cut(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> Cut:
         model, started = params.model.name, ctx.clock.now()
 
         def cut(field: str, seconds: float) -> LamellaError:

@@ -13,10 +13,10 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.models import to_config
 from lamella.core.params import ModelHookParams
+from lamella.middleware._provider_options import ProviderOptions, merged
 from lamella.types import ConfigError, GenerationConfig, ModelRequest, ToolChoice
 
 Ctx = GenerateMiddlewareContext
-Options = Mapping[str, Mapping[str, Any]]
 _MODES: dict[str, Literal['auto', 'none', 'required']] = {'auto': 'auto', 'none': 'none', 'required': 'required'}
 
 
@@ -25,15 +25,6 @@ def _config(value: Any) -> GenerationConfig:
         return to_config(value)
     except ConfigError as error:
         raise ValueError(error.message) from error
-
-
-def _provider_options(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"is {value!r}: give a dict of dicts, such as {{'openai': {{'store': False}}}}")
-    for provider, options in value.items():
-        if not isinstance(options, Mapping):
-            raise ValueError(f'[{provider!r}] is {options!r}: give a dict of the options of {provider}')
-    return merged({}, value)
 
 
 def _tool_choice(value: Any) -> Any:
@@ -59,9 +50,7 @@ class DefaultSettingsConfig(BaseModel, frozen=True, extra='forbid', arbitrary_ty
         Field(description='Generation settings, such as temperature; a dict or a GenerationConfig.'),
     ] = GenerationConfig()
     provider_options: Annotated[
-        Mapping[str, Mapping[str, Any]],
-        BeforeValidator(_provider_options),
-        Field(description="Options by provider; merged with the call's own at every depth."),
+        ProviderOptions, Field(description="Options by provider; merged with the call's own at every depth.")
     ] = {}
     tool_choice: Annotated[
         ToolChoice | None,
@@ -74,7 +63,7 @@ class DefaultSettingsOptions(TypedDict, total=False):
     """The keywords of `DefaultSettings`."""
 
     config: GenerationConfig | Mapping[str, Any] | DefaultSettingsConfig
-    provider_options: Options
+    provider_options: Mapping[str, Mapping[str, Any]]
     tool_choice: ToolChoice | str | None
 
 
@@ -112,15 +101,3 @@ class DefaultSettings(BaseMiddleware[DefaultSettingsConfig]):
         if choice.mode == 'tool' and all(tool.name != choice.name for tool in request.tools):
             return None
         return choice
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, `over` first, at every depth. Neither is changed."""
-    result: dict[str, Any] = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(value, Mapping):
-            result[key] = merged(old if isinstance(old, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result

@@ -23,8 +23,6 @@ MAX_SPACE = 64  # whitespace before a fence, or after the last one, that is look
 _OPENING = re.compile(rf'\s{{0,{MAX_SPACE}}}```(?:json(?!\w)|(?![^\W\d_]|`))\s*', re.IGNORECASE)
 _MAY_OPEN = re.compile(rf'\s{{0,{MAX_SPACE}}}(?:`{{0,2}}|```(?:j|js|jso|json)?)', re.IGNORECASE)
 _CLOSING = re.compile(rf'\s{{0,{MAX_SPACE}}}```\s{{0,{MAX_SPACE}}}\Z')
-_MAY_CLOSE = re.compile(rf'\s{{0,{MAX_SPACE}}}(?:`{{0,2}}|```\s{{0,{MAX_SPACE}}})\Z')
-_LONGEST_END = 2 * MAX_SPACE + 3
 
 
 def _transform(value: Any) -> Any:
@@ -68,12 +66,17 @@ class ExtractJson(BaseMiddleware[ExtractJsonConfig]):
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         blocks, parts = TextBlocks(self._rewriter), next_fn(params, ctx)
+        plain = fenced = -1  # see TextBlocks.quiet: most pieces end with no letter of a closing fence
         try:
             async for part in parts:
-                if type(part) is TextDelta and blocks.passes(part):
+                if type(part) is TextDelta and (
+                    part.index == plain or (part.index == fenced and not _may_end(part.text))
+                ):
                     yield part
                     continue
                 sure = blocks.take(part)
+                fenced, _, _ = blocks.quiet
+                plain = fenced if blocks.settled else -1
                 if type(part) is Finished and blocks.unclosed:
                     ctx.emit('extract_json.unclosed', finish_reason=part.finish_reason)
                 for ready in sure:
@@ -101,10 +104,13 @@ class _Unfenced:
         self._open = False  # inside of a fence, and nothing of its content has come yet
         self.unclosed = False
 
-    def passes(self, text: str) -> bool:
-        if not self._fenced:
-            return self._fenced is False
-        return not self._held and not self._open and not _may_end(text)
+    @property
+    def quiet(self) -> bool | None:
+        return False if self._fenced is not None and not self._held and not self._open else None
+
+    @property
+    def settled(self) -> bool:
+        return self._fenced is False
 
     def feed(self, text: str) -> Pieces:
         if self._fenced is None:
@@ -149,16 +155,27 @@ class _Unfenced:
 
 def _may_end(text: str) -> bool:
     """Whether the end of this text may be part of the closing fence."""
-    return text[-1] == '`' or text[-1].isspace()
+    last = text[-1:]
+    return last == '`' or last.isspace()
 
 
 def _sure(text: str) -> int:
-    """Up to where this text cannot be part of the closing fence."""
-    if not text or not _may_end(text):
+    """Up to where this text cannot be part of the closing fence, with the whitespace before and after it."""
+    if not _may_end(text):
         return len(text)
-    end = text[-_LONGEST_END:]
-    found = _MAY_CLOSE.search(end)
-    return len(text) - len(end) + found.start() if found else len(text)
+    bare = text.rstrip()
+    space = len(text) - len(bare)
+    if bare.endswith('```') and space <= MAX_SPACE:
+        return _before(bare, 3)
+    if space:
+        return len(text) - min(space, MAX_SPACE)
+    return _before(bare, 2 if bare.endswith('``') else 1)
+
+
+def _before(text: str, backticks: int) -> int:
+    """Where the whitespace before these backticks at the end of the text begins."""
+    at = len(text) - backticks
+    return max(len(text[:at].rstrip()), at - MAX_SPACE)
 
 
 class _Transformed:
@@ -166,11 +183,11 @@ class _Transformed:
 
     __slots__ = ('_held', '_transform', 'unclosed')
 
+    quiet = None
+    settled = False
+
     def __init__(self, transform: Transform) -> None:
         self._transform, self._held, self.unclosed = transform, list[str](), False
-
-    def passes(self, text: str) -> bool:
-        return False
 
     def feed(self, text: str) -> Pieces:
         self._held.append(text)

@@ -14,7 +14,7 @@ from lamella.core.middleware import BaseMiddleware, NextStream
 from lamella.core.params import ModelHookParams
 from lamella.middleware._fields import Switch
 from lamella.middleware._text_blocks import Pieces, TextBlocks
-from lamella.types import Finished, LamellaError, StreamPart, TextDelta
+from lamella.types import Finished, LamellaError, ReasoningDelta, StreamPart, TextDelta
 
 Ctx = GenerateMiddlewareContext
 _PLAIN_NAME = re.compile(r'[^\s<>/]+')
@@ -76,12 +76,19 @@ class ExtractReasoning(BaseMiddleware[ExtractReasoningConfig]):
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         blocks, parts = TextBlocks(self._splitter), next_fn(params, ctx)
+        opening, closing = self._tags[0][0], self._tags[1][0]
+        plain = inside = thought = -1  # see TextBlocks.quiet: most pieces hold no tag's first letter
         try:
             async for part in parts:
-                if type(part) is TextDelta and blocks.passes(part):
-                    yield part
-                    continue
+                if type(part) is TextDelta:
+                    if part.index == plain and opening not in part.text:
+                        yield part
+                        continue
+                    if part.index == inside and closing not in part.text and part.metadata is None and part.text:
+                        yield ReasoningDelta(part.text, thought)
+                        continue
                 sure = blocks.take(part)
+                plain, inside, thought = blocks.quiet
                 if type(part) is Finished and blocks.unclosed:
                     ctx.emit('extract_reasoning.unclosed', tag=self._tags[0], finish_reason=part.finish_reason)
                 for ready in sure:
@@ -102,6 +109,8 @@ class _Splitter:
 
     __slots__ = ('_at_start', '_closing', '_held', '_inside', '_opening', '_parted', '_said', '_separator')
 
+    settled = False
+
     def __init__(self, opening: str, closing: str, separator: str, inside: bool) -> None:
         self._opening, self._closing, self._separator = opening, closing, separator
         self._inside = self._at_start = inside
@@ -113,10 +122,11 @@ class _Splitter:
     def unclosed(self) -> bool:
         return self._inside and (self._parted or self._said[True])
 
-    def passes(self, text: str) -> bool:
-        if self._inside or self._parted or self._held:
-            return False
-        return self._said[False] and self._opening[0] not in text
+    @property
+    def quiet(self) -> bool | None:
+        if self._parted or self._held or not self._said[self._inside]:
+            return None
+        return self._inside
 
     def feed(self, text: str) -> Pieces:
         text, pieces = self._held + text, list[tuple[str, bool]]()

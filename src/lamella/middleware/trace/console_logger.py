@@ -15,11 +15,12 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.events import Event
-from lamella.core.middleware import BaseMiddleware
-from lamella.core.params import ModelHookParams
+from lamella.core.middleware import BaseMiddleware, NextEmbed
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.core.tools import Tool
 from lamella.middleware._fields import Switch
 from lamella.middleware._lines import Line, line_of, message_line, one_line
+from lamella.types import EmbeddingResponse
 
 Ctx = GenerateMiddlewareContext
 Paint = Callable[[str, str], str]
@@ -86,6 +87,10 @@ class ConsoleLogger(BaseMiddleware[ConsoleLoggerConfig]):
                 line = message_line(ctx.tellable(messages[-1]), self.config.max_chars)
                 self._write(ctx.run_id, ctx.clock.now() - mine['since'], line)
         return params
+
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        self._subscribed(ctx)
+        return await next_fn(params, ctx)
 
     def _subscribed(self, ctx: Ctx) -> dict[str, Any]:
         """What this layer notes of the run; at first it subscribes, unless the run is told to the same stream already."""
