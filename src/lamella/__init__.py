@@ -8,7 +8,7 @@ from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool, ToolContext
 from lamella.core.wrapped import wrap_language_model, wrap_provider
 from lamella.engine.app import Lamella
-from lamella.engine.approvals import ApprovalSettings
+from lamella.engine.approval_settings import ApprovalSettings
 from lamella.engine.interrupts import deny_tool, respond_to_tool, restart_tool
 from lamella.types import (
     GenerateResponse,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import cached_property
 from importlib import import_module
 from os import PathLike
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import Unpack
 
@@ -27,10 +28,7 @@ from lamella.core.shelf import StoreShelf
 from lamella.core.stack import Stack
 from lamella.core.stores import check_store
 from lamella.core.timeouts import Cutoff, Timeouts
-from lamella.engine.approvals.desk import Desk
-from lamella.engine.approvals.door import Approvals
-from lamella.engine.approvals.ledger import StoreLedger
-from lamella.engine.approvals.settings import ApprovalSettings, settings_of
+from lamella.engine.approval_settings import ApprovalSettings, settings_of
 from lamella.engine.embed import AnyEmbeddingModel, Embedding
 from lamella.engine.guards import limits_of
 from lamella.engine.ledger import MemoryLedger
@@ -43,6 +41,9 @@ from lamella.engine.running import resumed_run, streamed_run, too_long, whole_ru
 from lamella.engine.stream import GenerateStream
 from lamella.engine.sync import SyncDoor
 from lamella.types import ConfigError, GenerateResponse, ModelRequest, UnknownNameError
+
+if TYPE_CHECKING:  # loaded when first used
+    from lamella.engine.approvals.door import Approvals
 
 R = TypeVar('R')
 
@@ -93,9 +94,8 @@ class Lamella(Registration, Embedding):
         self.clock, self.random = clock, random
         self.shelf = StoreShelf(store, clock)
         self.prices = PriceShelf(prices)
-        desk = Desk(lambda: self.resolve_store(None), settings_of(approvals, store), clock)
-        self.approvals = Approvals(self, desk)
-        self.ledger: Ledger = MemoryLedger() if store is None else StoreLedger(desk)
+        self.approval_settings = settings_of(approvals, store)
+        self.ledger: Ledger = MemoryLedger() if store is None else _approvals().StoreLedger(self)
         if check_order not in MODES:
             raise ConfigError(f'check_order={check_order!r}: use one of {", ".join(map(repr, MODES))}')
         self.stacks = Stacks(self.stack, check_order)
@@ -216,6 +216,12 @@ class Lamella(Registration, Embedding):
             ttl_s=ttl_s,
         )
 
+    @cached_property
+    def approvals(self) -> Approvals:
+        """Interrupted calls that are kept until somebody decides: docs/approvals.md."""
+        door: Approvals = _approvals().Approvals(self)
+        return door
+
     def run_main(self, main: Coroutine[Any, Any, R]) -> R:
         """Run a program's main coroutine to its end, close the app, and return its result or raise its exception."""
 
@@ -240,6 +246,11 @@ class Lamella(Registration, Embedding):
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+
+def _approvals() -> Any:
+    """What only apps need that keep interrupted runs; loading it takes as long as a quarter of the rest."""
+    return import_module('lamella.engine.approvals.door')
 
 
 def _listeners(sinks: Any) -> tuple[Sink, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import digest_of
 from lamella.engine.interrupts import Claimed
 from lamella.engine.run import Run
-from lamella.types import ConfigError, Rejected, ToolRequest, ToolRequestPart
+from lamella.types import ConfigError, GenerateResponse, Rejected, ToolRequest, ToolRequestPart
 
 Ctx = GenerateMiddlewareContext
 REMEMBERED = 65_536
@@ -76,3 +78,24 @@ def used(name: str, ref: str) -> Rejected:
         by='interrupts',
         status='PERMISSION_DENIED',
     )
+
+
+class Deciding:
+    """The keeper of a run whose decisions came with the call: kept calls among them are noted as gone on."""
+
+    @property
+    def hold(self) -> AbstractAsyncContextManager[Any]:
+        return nullcontext()
+
+    async def begin(self, run: Run, ctx: Ctx) -> None:
+        """Nothing to do: the caller has brought everything."""
+
+    async def keep(self, run: Run, ctx: Ctx) -> None:
+        """The caller has the conversation."""
+
+    async def end(self, response: GenerateResponse, run: Run, ctx: Ctx) -> None:
+        if run.is_over:
+            await run.ledger.end(run)
+
+    async def leave(self) -> None:
+        """Nothing is held."""

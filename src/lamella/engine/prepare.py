@@ -14,9 +14,9 @@ from lamella.core.session import Session
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Timeouts
 from lamella.core.tools import Tool
-from lamella.engine.approvals.resumption import Deciding
 from lamella.engine.guards import NO_LIMITS, Guard, RunLimits, limits_of, unpriced
 from lamella.engine.interrupts import check_decisions
+from lamella.engine.ledger import Deciding
 from lamella.engine.options import OPTIONS
 from lamella.engine.output import OutputShape, output_shape
 from lamella.engine.registry import Registry

@@ -57,7 +57,7 @@ class Server:
 
     def other(self, *script: Any, seed: int = 8, **changes: Any) -> 'Server':
         """Another process of the same app."""
-        settings = changes.pop('settings', self.ai.approvals._desk.settings)
+        settings = changes.pop('settings', self.ai.approval_settings)
         return Server(
             *script, store=self.store, clock=self.clock, settings=settings, streaming=self.streaming, seed=seed
         )

@@ -10,6 +10,7 @@ from lamella.core.clock import Clock
 from lamella.core.holds import Hold, enter
 from lamella.core.packing import hashed, pack, unpack
 from lamella.core.ports import Store
+from lamella.engine.approval_settings import ApprovalSettings
 from lamella.engine.approvals.records import (
     VERBS,
     AuditEntry,
@@ -19,7 +20,6 @@ from lamella.engine.approvals.records import (
     Step,
     not_found,
 )
-from lamella.engine.approvals.settings import ApprovalSettings
 from lamella.types import Data, LamellaError, Rejected
 
 _SHARDS = '0123456789abcdef'
@@ -219,3 +219,8 @@ def _too_late(id: str, stand: Stand) -> Rejected:
         facts |= {'by': decision.by, 'decision': decision.kind, 'at_s': decision.at_s}
         told = f'{id} was already {VERBS[decision.kind]} by {decision.by}, and is {stand.state}: a decision counts once'
     return Rejected(told, by='approvals', status='FAILED_PRECONDITION', details=facts)
+
+
+def desk_of(ai: Any) -> Desk:
+    """The desk of an app, in its own store."""
+    return Desk(lambda: ai.resolve_store(None), ai.approval_settings, ai.clock)

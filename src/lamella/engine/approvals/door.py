@@ -12,7 +12,8 @@ from lamella.core.events import Event
 from lamella.core.session import Session
 from lamella.core.tools import to_json
 from lamella.engine.approvals.claims import waiting_again
-from lamella.engine.approvals.desk import Desk
+from lamella.engine.approvals.desk import desk_of
+from lamella.engine.approvals.ledger import StoreLedger
 from lamella.engine.approvals.records import (
     VERBS,
     ApprovalRecord,
@@ -48,8 +49,8 @@ class Approvals:
     first, and the other gets a Rejected that says who was. `by` is recorded as it is given: make sure that it is who asks.
     """
 
-    def __init__(self, ai: Any, desk: Desk) -> None:
-        self._ai, self._desk = ai, desk
+    def __init__(self, ai: Any) -> None:
+        self._ai, self._desk = ai, desk_of(ai)
 
     async def list(
         self, state: ApprovalState | Literal['waiting', 'all'] = 'waiting', *, session: Session | str | None = None
@@ -243,3 +244,6 @@ def _name(by: object) -> str:
     if not isinstance(by, str) or not by.strip() or len(by) > 320 or not by.isprintable():
         raise ConfigError(f'by={str(by)[:80]!r}: say who decides, in 1 to 320 printable characters')
     return by
+
+
+__all__ = ['Approvals', 'StoreLedger']

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.packing import hashed, pack, unpack
 from lamella.core.params import digest_of
 from lamella.engine.approvals.claims import Claim
-from lamella.engine.approvals.desk import Desk
+from lamella.engine.approvals.desk import desk_of
 from lamella.engine.approvals.records import VERBS, Decision, SavedRun, Stand, parse_id
 from lamella.engine.approvals.saving import saved_run
 from lamella.engine.interrupts import Claimed, ToolRestart, answered
@@ -36,8 +37,8 @@ class StoreLedger:
 
     keeps = True
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, ai: Any) -> None:
+        self._desk = desk_of(ai)
 
     async def note(self, run: Run, ctx: Ctx) -> None:
         raised, scope = run.take_raised(), _scope(ctx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from lamella.core.context import GenerateMiddlewareContext
@@ -135,24 +135,3 @@ class Resuming:
         hold, self._hold = self._hold, None
         if hold is not None:
             await hold.release()
-
-
-class Deciding:
-    """The keeper of a run whose decisions came with the call: kept calls among them are noted as gone on."""
-
-    @property
-    def hold(self) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()
-
-    async def begin(self, run: Run, ctx: Ctx) -> None:
-        """Nothing to do: the caller has brought everything."""
-
-    async def keep(self, run: Run, ctx: Ctx) -> None:
-        """The caller has the conversation."""
-
-    async def end(self, response: GenerateResponse, run: Run, ctx: Ctx) -> None:
-        if run.is_over:
-            await run.ledger.end(run)
-
-    async def leave(self) -> None:
-        """Nothing is held."""

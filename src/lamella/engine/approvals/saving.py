@@ -9,8 +9,8 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.models import ModelRef, to_config
 from lamella.core.params import digest_of
 from lamella.core.session import Session
+from lamella.engine.approval_settings import ApprovalSettings
 from lamella.engine.approvals.records import SavedCall, SavedModel, SavedRun, SavedSession
-from lamella.engine.approvals.settings import ApprovalSettings
 from lamella.engine.guards import limits_of
 from lamella.engine.run import Run
 from lamella.types import ConfigError, ToolRequestPart

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lamella.engine.approvals.settings import ApprovalSettings, secret_bytes
+from lamella.engine.approval_settings import ApprovalSettings, secret_bytes
 from lamella.types import ConfigError, Data, Rejected
 
 _VERSION = 'lamella1'
