@@ -19,6 +19,7 @@ NAMES = (
     'catalog',
     'stores',
     'pii',
+    'approvals',
 )
 
 
