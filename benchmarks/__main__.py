@@ -20,6 +20,7 @@ NAMES = (
     'stores',
     'pii',
     'approvals',
+    'batch',
 )
 
 

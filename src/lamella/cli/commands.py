@@ -19,11 +19,16 @@ class Lazy:
 
 
 COMMANDS = {
+    'batch': Lazy(
+        'lamella.cli.batch:batch', 'Answer a file of prompts, line by line; goes on where it was stopped.', 'cli'
+    ),
     'doctor': Lazy(
         'lamella.cli.doctor:doctor', 'Check a configuration or an app: names, settings, the order of layers.', 'cli'
     ),
     'new': Lazy('lamella.cli.new:new', 'Begin a package with a layer of your own.', 'cli'),
+    'run': Lazy('lamella.cli.run:run', 'Run a flow with an input.', 'cli'),
     'sim': Lazy('lamella.cli.sim:sim', 'Run the simulator: a local provider with faults on a schedule.', 'sim'),
+    'trace': Lazy('lamella.cli.trace:trace', 'Look at the runs that a trace file keeps.', 'cli'),
     'version': Lazy('lamella.cli.commands:version', 'Print the version.', 'cli'),
 }
 

@@ -16,4 +16,9 @@ def main() -> None:
         if error.name != 'click':
             raise
         sys.exit("the command line needs click: pip install 'lamella[cli]'")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(
+            stream, 'reconfigure'
+        ):  # a terminal that cannot show a letter gets its number instead of a traceback
+            stream.reconfigure(errors='backslashreplace')
     commands.lamella()

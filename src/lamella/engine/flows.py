@@ -32,7 +32,8 @@ class Flow(Generic[P, R]):
         functools.update_wrapper(self, function)
         parameters = dict(inspect.signature(function).parameters)
         self.name = name
-        self._function, self._ai = function, ai
+        self.ai = ai
+        self._function = function
         self._takes_ctx = parameters.pop('ctx', None) is not None
         self._inputs = list(parameters)
         self._optional = all(parameter.default is not parameter.empty for parameter in parameters.values())
@@ -49,12 +50,12 @@ class Flow(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._takes_ctx and 'ctx' not in kwargs and len(args) <= len(self._inputs):
-            kwargs['ctx'] = FlowContext(self._ai, {})
+            kwargs['ctx'] = FlowContext(self.ai, {})
         return await self._function(*args, **kwargs)
 
     async def run(self, input: Any = None, *, context: Mapping[str, Any] | None = None) -> R:
         """Run with decoded JSON. Raises ConfigError when the input does not fit the function's hint."""
-        keywords: dict[str, Any] = {'ctx': FlowContext(self._ai, dict(context or {}))} if self._takes_ctx else {}
+        keywords: dict[str, Any] = {'ctx': FlowContext(self.ai, dict(context or {}))} if self._takes_ctx else {}
         if not self._inputs or (input is None and self._optional):
             return await self._function(**keywords)  # type: ignore[call-arg]
         try:

@@ -77,11 +77,11 @@ class TraceReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def runs(self, *, limit: int = 20, after: int = 0, status: str | None = None) -> Sequence[RunRow]:
+    def runs(self, *, limit: int = 20, after: int | None = None, status: str | None = None) -> Sequence[RunRow]:
         """The latest runs, the latest first; with `after`, those behind that number, the oldest first."""
-        where, values = ['number > ?'], [after, *([status] if status else [])]
+        where, values = ['number > ?'], [after or 0, *([status] if status else [])]
         where += ['status = ?'] if status else []
-        order = 'ASC' if after else 'DESC'
+        order = 'DESC' if after is None else 'ASC'
         sql = f'SELECT {_COLUMNS} FROM runs WHERE {" AND ".join(where)} ORDER BY number {order} LIMIT ?'
         return [RunRow(*row) for row in self._rows(sql, (*values, limit))]
 

@@ -24,6 +24,7 @@ MAX_QUEUED = 20_000
 MAX_OPEN = 10_000
 LAST_WAIT_S = 2.0
 _PRUNED_AT_ONCE = 50
+_ATTEMPTS = 5
 _BEGINS = ('run.start', 'embed.start')
 Row = tuple[str, tuple[Any, ...]]
 
@@ -125,24 +126,30 @@ class TraceStore:
         ended = False
         while not ended:
             batch, waiting, ended = self._batch()
-            try:
-                if connection is None:
-                    connection = opened(self.path)
-                with connection:
-                    for sql, values in batch:
-                        connection.execute(sql, values)
-                if batch:
-                    self._prune(connection)
-            except (sqlite3.Error, OSError, ConfigError) as error:  # no call must notice
-                self.failed = error
-                self.dropped += len(batch)
-                if connection is not None:
-                    connection.close()
-                    connection = None
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    connection = opened(self.path) if connection is None else connection
+                    self._write(connection, batch)
+                    break
+                except (sqlite3.Error, OSError, ConfigError) as error:  # no call must notice
+                    if connection is not None:
+                        connection.close()
+                        connection = None
+                    if attempt == _ATTEMPTS or not _is_busy(error):
+                        self.failed = error
+                        self.dropped += len(batch)
+                        break
             for done in waiting:
                 done.set()
         if connection is not None:
             connection.close()
+
+    def _write(self, connection: sqlite3.Connection, batch: list[Row]) -> None:
+        with connection:
+            for sql, values in batch:
+                connection.execute(sql, values)
+        if batch:
+            self._prune(connection)
 
     def _batch(self) -> tuple[list[Row], list[threading.Event], bool]:
         """All that waits, at least one thing."""
@@ -180,6 +187,11 @@ class TraceStore:
                 for table, column in (('notes', 'run'), ('spans', 'run'), ('runs', 'number')):
                     connection.executemany(f'DELETE FROM {table} WHERE {column} = ?', [(number,) for number in gone])
             connection.execute('PRAGMA incremental_vacuum').fetchall()
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether another process is in the way: SQLite waits for it in most places, and in some it does not."""
+    return isinstance(error, sqlite3.OperationalError) and 'locked' in str(error)
 
 
 def opened(path: str, *, read_only: bool = False) -> sqlite3.Connection:
