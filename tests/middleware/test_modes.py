@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import ModelResponse, Usage
-from lamella.middleware import BaseMiddleware, ConsoleLogger, Fallback, Retry, ToolApproval
+from lamella.middleware import (
+    BaseMiddleware,
+    ConcurrencyLimit,
+    ConsoleLogger,
+    Fallback,
+    Idempotency,
+    RateLimit,
+    Retry,
+    ToolApproval,
+)
 from lamella.types import (
     Finished,
     LamellaError,
@@ -60,6 +69,9 @@ def layers(visible: bool) -> st.SearchStrategy[BaseMiddleware[Any]]:
         ),
         st.sampled_from([ToolApproval(), ToolApproval(allowed_tools=['look'])]),
         st.builds(lambda: ConsoleLogger(stream=io.StringIO(), show_input=True)),
+        st.builds(lambda n, wait: RateLimit(max_calls=n, per_s=10, wait=wait), st.integers(0, 3), st.booleans()),
+        st.builds(lambda how: ConcurrencyLimit(max_concurrent=1, adaptive=how), st.sampled_from([None, 'gradient'])),
+        st.builds(lambda: Idempotency(tools=['look'])),
     )
 
 
