@@ -137,6 +137,9 @@ class TestKeys:
         assert [isinstance(result, Rejected) for result in results] == [False, False, True]
         assert len(str(results[2])) < 300
         assert '\n' not in str(results[2])
+        keys = tested.ai.resolve_store(None)._tables['bucket']
+        assert len(keys) == 4
+        assert all(len(key) < 150 and key.isascii() and key.isprintable() for key in keys)
 
     async def test_the_same_limits_in_two_layers_are_one_and_others_are_not(self) -> None:
         tested = app()
@@ -332,6 +335,19 @@ class TestGivingBack:
             if type(part) is Finished:
                 break
         await stream.aclose()
+        assert levels(store) == {'calls': 9, 'tokens': 950}
+
+    async def test_a_stream_that_fails_outside_after_its_end_is_settled_once(self) -> None:
+        class Trips(BaseMiddleware):
+            async def wrap_stream(self, params, ctx, next_fn):
+                async for part in next_fn(params, ctx):
+                    yield part
+                    if type(part) is Finished:
+                        raise LamellaError('INTERNAL', 'tripped')
+
+        tested, layer, store = self.ready()
+        _, error = await tested.read(Trips(), layer)
+        assert error is not None
         assert levels(store) == {'calls': 9, 'tokens': 950}
 
     async def test_a_call_that_is_cancelled_while_it_waits_has_taken_nothing(self) -> None:
