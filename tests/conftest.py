@@ -14,7 +14,7 @@ from hypothesis import settings
 from lamella.core.model import Model
 from lamella.core.stores import SCHEMES
 from lamella.simulator import Simulator
-from tests.servers import PostgresServer, RedisServer, Server, running
+from tests.servers import PostgresServer, RedisServer, Server, ValkeyServer, running
 
 settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
@@ -67,6 +67,13 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def redis_url() -> Iterator[str]:
     """A Redis for the whole run, with what other tests have left there: use keys or a namespace of your own. Never kill it."""
     with running(RedisServer, durable=False) as server:
+        yield server.url
+
+
+@pytest.fixture(scope='session')
+def valkey_url() -> Iterator[str]:
+    """A Valkey for the whole run, as `redis_url`."""
+    with running(ValkeyServer, durable=False) as server:
         yield server.url
 
 

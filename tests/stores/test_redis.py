@@ -30,20 +30,30 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 class TestRedisStore(SharedStoreConformance):
     @pytest.fixture
+    def server_url(self, redis_url: str) -> str:
+        return redis_url
+
+    @pytest.fixture
     def namespace(self) -> str:
         return f'test-{uuid4().hex}'
 
     @pytest.fixture
-    async def store(self, redis_url: str, namespace: str) -> AsyncIterator[Store]:
-        store = open_store(redis_url, namespace=namespace)
+    async def store(self, server_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(server_url, namespace=namespace)
         yield store
         await store.aclose()
 
     @pytest.fixture
-    async def other(self, redis_url: str, namespace: str) -> AsyncIterator[Store]:
-        store = open_store(redis_url, namespace=namespace)
+    async def other(self, server_url: str, namespace: str) -> AsyncIterator[Store]:
+        store = open_store(server_url, namespace=namespace)
         yield store
         await store.aclose()
+
+
+class TestValkeyStore(TestRedisStore):
+    @pytest.fixture
+    def server_url(self, valkey_url: str) -> str:
+        return valkey_url
 
 
 async def failure_of(url: str) -> LamellaError:
