@@ -704,16 +704,47 @@ async def test_nothing_starts_over_in_silence_outside_either() -> None:
         async def wrap_stream(self, params, ctx, next_fn):
             yield ResponseStarted()
 
+    class TalksOn(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            async for part in next_fn(params, ctx):
+                yield part
+            yield TextDelta('more')
+
     problems = {
         Careless: 'was called after text had reached the reader',
         Repeats: 'a second start after content',
         Endless: 'the stream ended before the answer was finished',
+        TalksOn: 'TextDelta after Finished',
     }
     for kind, problem in problems.items():
         model = wrap_language_model(model=ScriptedModel(['x']), middleware=kind())
         async with no_leaks():
             with pytest.raises(LamellaError, match=problem):
                 [part async for part in model.ask_stream('hi')]
+
+
+@pytest.mark.parametrize('streamed_in', ['app', 'outside', 'wrapped twice'])
+async def test_a_layer_fixed_on_a_model_comes_to_its_own_end(streamed_in: str) -> None:
+    """What stands behind the loop over the parts is done, as in a layer around the call."""
+    done = []
+
+    class Counts(BaseMiddleware):
+        async def wrap_stream(self, params, ctx, next_fn):
+            count = 0
+            async for part in next_fn(params, ctx):
+                count += 1
+                yield part
+            done.append(count)
+
+    model = wrap_language_model(model=ScriptedModel(['x'], repeat=True), middleware=[Counts(), ModelOnly(), Counts()])
+    if streamed_in == 'wrapped twice':
+        model = wrap_language_model(model=model, middleware=[Counts(), Retry()])
+    async with no_leaks():
+        if streamed_in == 'app':
+            await Lamella(model=model).generate_stream(prompt='hi').response
+        else:
+            await gathered(model.ask_stream('hi'), [])
+    assert done == [3] * (3 if streamed_in == 'wrapped twice' else 2)
 
 
 async def test_a_reader_who_leaves_closes_the_providers_stream() -> None:

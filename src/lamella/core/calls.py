@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import MappingProxyType
 from typing import Any
 
+from lamella.core.bridge import out_of_order
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.metering import metered, metered_end, metered_failure, metered_leaving
 from lamella.core.params import Continuing, ModelHookParams
@@ -160,6 +161,8 @@ async def stream_model(
                     _tell_end(ctx, params, call, part, started)
                     call = 0
                 yield part
+                if model.layered:
+                    await _run_out(parts)
                 return
             if heard is not None:
                 heard.append(part)
@@ -181,6 +184,12 @@ async def stream_model(
         await close(parts)
         if parts is not source:
             await close(source)
+
+
+async def _run_out(parts: AsyncIterator[Any]) -> None:
+    """Let the layers that are fixed on a model come to their own end, as those around a call do."""
+    async for part in parts:
+        raise out_of_order(f'{type(part).__name__} after Finished')
 
 
 def _timed(parts: AsyncIterator[StreamPart], ctx: Ctx, limits: Timeouts, who: str) -> AsyncIterator[StreamPart]:

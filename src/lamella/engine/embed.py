@@ -18,7 +18,8 @@ from lamella.core.middleware import BaseMiddleware
 from lamella.core.params import EmbedHookParams
 from lamella.core.stack import Stack
 from lamella.core.timeouts import Cutoff
-from lamella.engine.prepare import Stacks, positive, provider_options_of
+from lamella.engine.prepare import Stacks, positive
+from lamella.engine.provider_options import provider_options_of
 from lamella.engine.registry import Registry
 from lamella.types import (
     ConfigError,
@@ -121,7 +122,7 @@ class _Plan:
         self._request = EmbeddingRequest(
             (),
             None if dimensions is None else positive('dimensions', dimensions),
-            provider_options_of(get('provider_options')),
+            provider_options_of(get('provider_options'), self.model, app.registry.plugins),
         )
         stack = app.stack if get('use') is None else app.stacks.of(get('use'))
         self._around = stack.around('wrap_embed', call_embedding)

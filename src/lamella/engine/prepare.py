@@ -18,7 +18,8 @@ from lamella.engine.guards import NO_LIMITS, Guard, RunLimits, limits_of, unpric
 from lamella.engine.interrupts import check_decisions
 from lamella.engine.ledger import Deciding
 from lamella.engine.options import OPTIONS
-from lamella.engine.output import OutputShape, output_shape
+from lamella.engine.output import output_shape
+from lamella.engine.provider_options import provider_options_of
 from lamella.engine.registry import Registry
 from lamella.engine.run import Ledger, Run
 from lamella.engine.sitting import Sitting
@@ -158,7 +159,7 @@ def _settle(app: App, run: Run, ctx: Ctx, options: Mapping[str, Any]) -> None:
     if get('max_turns') is not None:
         run.max_turns = positive('max_turns', get('max_turns'))
     run.shape = output_shape(get('output_schema'), get('output_format'))
-    request = run.request = _settings(run.request, options, run.tools, run.shape)
+    request = run.request = _settings(run.request, options, run, app.registry)
     timeouts = ctx.timeouts = app.timeouts if get('timeout_s') is None else timeouts_of(get('timeout_s'))
     if timeouts is not None and timeouts.total_s is not None:
         ctx.deadline = ctx.clock.now() + timeouts.total_s
@@ -191,16 +192,14 @@ def _guard(app: App, run: Run, limits: RunLimits) -> None:
         run.account = Account(prices, (run.guard,))
 
 
-def _settings(
-    request: ModelRequest, options: Mapping[str, Any], tools: Mapping[str, Tool], shape: OutputShape | None
-) -> ModelRequest:
-    get = options.get
+def _settings(request: ModelRequest, options: Mapping[str, Any], run: Run, registry: Registry) -> ModelRequest:
+    get, tools = options.get, run.tools
     return request.replace(
         config=to_config(get('config')),
         tools=tuple([tool.definition for tool in tools.values()]),
         tool_choice=_tool_choice(get('tool_choice'), tools),
-        output=shape.spec if shape is not None else None,
-        provider_options=provider_options_of(get('provider_options')),
+        output=run.shape.spec if run.shape is not None else None,
+        provider_options=provider_options_of(get('provider_options'), run.model, registry.plugins),
     )
 
 
@@ -285,18 +284,3 @@ def _listed(given: Any, field: str) -> Sequence[Any]:
     if given is None or (isinstance(given, Sequence) and not isinstance(given, str)):
         return given or ()
     raise ConfigError(f'{field} is {given!r}: give a list of decisions, such as [restart_tool(interrupt)]')
-
-
-def _mapping(given: Any, field: str) -> Mapping[str, Any] | None:
-    if given is None or isinstance(given, Mapping):
-        return given
-    raise ConfigError(f'{field} is a {type(given).__name__}: give a dict')
-
-
-def provider_options_of(given: Any) -> Mapping[str, Mapping[str, Any]]:
-    """The options by provider. Raises ConfigError when they are no dict of dicts."""
-    options = _mapping(given, 'provider_options') or {}
-    for provider, values in options.items():
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"provider_options[{provider!r}] is {values!r}: give a dict of that provider's options")
-    return options
