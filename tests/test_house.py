@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     'mcp': 'mcp',
     'opentelemetry': 'opentelemetry-api',
     'genai_prices': 'genai-prices',
+    'yaml': 'pyyaml',
 }
 
 # Paths of somebody's machine. A path in an address (https://host/home/x) or inside a longer word is none.

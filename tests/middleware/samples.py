@@ -3,6 +3,7 @@
 import io
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lamella import middleware as catalog
@@ -12,6 +13,7 @@ from lamella.plugins.middleware import Middleware
 LAYERS: dict[str, type[BaseMiddleware[Any]]] = dict(Middleware().middleware())
 
 # By registry name; one line each, in order.
+SKILLS = Path(__file__).resolve().parents[2] / 'examples' / 'skills'
 SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'concurrency_limit': lambda: catalog.ConcurrencyLimit(max_concurrent=4),
     'console_logger': lambda: catalog.ConsoleLogger(stream=io.StringIO()),
@@ -19,6 +21,7 @@ SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'extract_reasoning': lambda: catalog.ExtractReasoning(tag_name='think'),
     'fallback': lambda: catalog.Fallback(models=['v/b'], on_partial='restart'),
     'filesystem': lambda: catalog.Filesystem(root_dir=tempfile.gettempdir()),
+    'skills': lambda: catalog.Skills(skill_paths=[SKILLS]),
     'idempotency': lambda: catalog.Idempotency(tools=['look']),
     'model_fallback': lambda: catalog.Fallback(models=['v/b'], commit='finish'),
     'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),

@@ -127,7 +127,7 @@ class GenerateMiddlewareContext:
         """Random bytes that nobody can foresee: the system's, unless the app was given a chance of its own (for tests)."""
         return os.urandom(size) if self.random is SYSTEM_RANDOM else self.random.randbytes(size)
 
-    def emit(self, name: str, **facts: Any) -> None:
+    def emit(self, name: str, /, **facts: Any) -> None:
         """Tell the listeners; a listener that fails is left out of it. Nobody listening costs one `if`."""
         if self.sinks:
             if self._censors:

@@ -35,13 +35,16 @@ from lamella.middleware.shaping.default_settings import DefaultSettings
 from lamella.middleware.shaping.extract_json import ExtractJson
 from lamella.middleware.shaping.extract_reasoning import ExtractReasoning
 from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
+from lamella.middleware.tools.artifacts import Artifacts
 from lamella.middleware.tools.filesystem import Filesystem
+from lamella.middleware.tools.skills import Skills
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
 from lamella.middleware.trace.otel_middleware import OTelMiddleware
 
 __all__ = [
     'AddToolInputExamples',
+    'Artifacts',
     'BaseMiddleware',
     'CircuitBreaker',
     'ConcurrencyLimit',
@@ -72,6 +75,7 @@ __all__ = [
     'RetryBudget',
     'RunHookParams',
     'SimulateStreaming',
+    'Skills',
     'Stack',
     'TenantBudget',
     'Timeout',
