@@ -9,6 +9,25 @@ from lamella.core.ports import Bucket, Store
 from lamella.middleware._keys import shown
 
 
+class Limits(Protocol):
+    """The settings of a rate limit."""
+
+    @property
+    def max_calls(self) -> int | None: ...
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def per_s(self) -> float: ...
+    @property
+    def burst(self) -> int | None: ...
+    @property
+    def pause_on_429(self) -> bool: ...
+    @property
+    def max_queue(self) -> int: ...
+    @property
+    def max_wait_s(self) -> float | None: ...
+
+
 class Permit:
     """One call's. `asked` is the estimate of the tokens that it sends, `sent` the run's count of requests before it.
 
@@ -23,6 +42,16 @@ class Permit:
         self.tokens: Bucket | None = None
         self.pause: Bucket | None = None
         self.asked, self.waited_s, self.is_settled = 0, 0.0, False
+
+    def need(self, limits: Limits, prefix: str, tokens: int) -> None:
+        """One call, and so many tokens, of the buckets whose keys begin with `prefix`."""
+        if limits.max_calls is not None:
+            burst = limits.max_calls if limits.burst is None else limits.burst
+            self.calls = Bucket(f'{prefix}:calls', limits.max_calls / limits.per_s, burst)
+        if limits.max_tokens is not None:
+            self.tokens = Bucket(f'{prefix}:tokens', limits.max_tokens / limits.per_s, limits.max_tokens, tokens)
+        if limits.pause_on_429:
+            self.pause = Bucket(f'{prefix}:pause', 1.0, 1.0, 0.0)
 
     @property
     def buckets(self) -> list[Bucket]:
@@ -44,21 +73,6 @@ class Permit:
             return {}
         inner = metadata.get('rate_limit')
         return {'rate_limit': {'waited_s': self.waited_s + (inner['waited_s'] if inner else 0.0)}}
-
-
-class Limits(Protocol):
-    """The settings that a refusal speaks of."""
-
-    @property
-    def max_calls(self) -> int | None: ...
-    @property
-    def max_tokens(self) -> int | None: ...
-    @property
-    def per_s(self) -> float: ...
-    @property
-    def max_queue(self) -> int: ...
-    @property
-    def max_wait_s(self) -> float | None: ...
 
 
 def sentence(config: Limits, permit: Permit, reason: str, wait_s: float) -> str:

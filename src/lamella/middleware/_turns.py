@@ -38,3 +38,30 @@ class Turns:
                 following = next(iter(self._waiting))
                 if not following.done():
                     following.set_result(None)
+
+
+class Lines:
+    """A line for each key, while somebody waits in it. Event loops have lines of their own."""
+
+    __slots__ = ('_lines',)
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[asyncio.AbstractEventLoop, str], Turns] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def of(self, key: str) -> Turns | None:
+        return self._lines.get((asyncio.get_running_loop(), key))
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[tuple[Turns, Turn]]:
+        """A place at the end of the key's line, as `Turns.turn`."""
+        place = asyncio.get_running_loop(), key
+        line = self._lines.setdefault(place, Turns())
+        try:
+            with line.turn() as mine:
+                yield line, mine
+        finally:
+            if not line:
+                del self._lines[place]

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lamella import Lamella, LamellaError, ModelResponse, Usage
 from lamella.core.ports import Bucket
@@ -363,7 +365,7 @@ class TestGivingBack:
                 isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*waiting, return_exceptions=True)
             )
         assert levels(store) == {'calls': 0}
-        assert layer._lines == {}
+        assert len(layer._lines) == 0
 
 
 class TestWaiting:
@@ -382,7 +384,7 @@ class TestWaiting:
                 await tested.clock.advance(1)
             await asyncio.gather(*asking)
         assert order == list(range(20))
-        assert layer._lines == {}
+        assert len(layer._lines) == 0
 
     async def test_a_large_call_at_the_head_is_not_overtaken_by_small_ones(self) -> None:
         tested, layer = app(None, answered(usage=None)), RateLimit(max_tokens=1000, per_s=1000)
@@ -434,13 +436,13 @@ class TestWaiting:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert layer._lines == {}
+        assert len(layer._lines) == 0
 
     async def test_no_queue_at_all_is_a_limit_without_waiting(self) -> None:
         tested, layer = app(), RateLimit(max_calls=1, per_s=10, max_queue=0)
         results = await calls(tested, layer, 2)
         assert isinstance(results[1], Rejected)
-        assert layer._lines == {}
+        assert len(layer._lines) == 0
 
     @pytest.mark.parametrize('streaming', [False, True])
     async def test_a_wait_past_the_deadline_is_refused_at_once(self, streaming: bool) -> None:
@@ -498,7 +500,7 @@ class TestWaiting:
         refused = [result for result in results if isinstance(result, Rejected)]
         assert refused
         assert all('max_wait_s=50' in str(error) for error in refused)
-        assert layer._lines == {}
+        assert len(layer._lines) == 0
 
     def test_two_event_loops_of_one_process_share_a_layer(self) -> None:
         store = MemoryStore()
@@ -511,6 +513,52 @@ class TestWaiting:
 
     async def ask(self, ai: Lamella, layer: RateLimit) -> list[Any]:
         return await asyncio.gather(*[ai.generate(prompt='hi', use=[layer]) for _ in range(3)], return_exceptions=True)
+
+
+ACTS = st.lists(st.tuples(st.sampled_from(['call', 'call', 'cancel', 'pass']), st.integers(0, 30)), max_size=60)
+
+
+class TestLaw:
+    @settings(max_examples=100)
+    @given(ACTS, st.integers(1, 4), st.integers(1, 3))
+    def test_whoever_comes_and_leaves_no_stretch_of_time_has_more_than_the_bucket(
+        self, acts: list[tuple[str, int]], burst: int, rate: int
+    ) -> None:
+        """n calls that start within t seconds: n ≤ burst + rate · t. Those who stay are served in order, without a gap."""
+
+        async def run() -> None:
+            clock = HeldClock()
+            starts: list[float] = []
+            order: list[int] = []
+            tested = app(clock, lambda request: starts.append(clock.now()) or 'ok')
+            layer = RateLimit(max_calls=10 * rate, per_s=10, burst=burst)
+            tasks: list[asyncio.Task[None]] = []
+
+            async def ask(number: int) -> None:
+                await tested.answer(layer)
+                order.append(number)
+
+            for act, which in acts:
+                if act == 'call':
+                    tasks.append(asyncio.create_task(ask(len(tasks))))
+                elif act == 'cancel' and tasks:
+                    tasks[which % len(tasks)].cancel()
+                else:
+                    await clock.advance(which / 10)
+                await settled()
+            waiting = sum(not task.done() for task in tasks)
+            for _ in range(waiting):
+                await settled()
+                await clock.advance(1 / rate)
+            await settled()
+            assert all(task.done() for task in tasks)
+            assert order == sorted(order)
+            for i, first in enumerate(starts):
+                for n, last in enumerate(starts[i:], 1):
+                    assert n <= burst + rate * (last - first) + 1e-6
+            assert len(layer._lines) == 0
+
+        asyncio.run(run())
 
 
 class TestStreams:
@@ -702,7 +750,7 @@ async def test_a_hundred_thousand_keys_leave_nothing_behind() -> None:
         await store.take([bucket])
     await clock.advance(2)
     assert len(store) == 0
-    assert layer._lines == {}
+    assert len(layer._lines) == 0
     assert len(store._expiries) <= 64
 
 

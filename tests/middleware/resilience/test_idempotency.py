@@ -19,6 +19,7 @@ from lamella.core.order import OrderWarning
 from lamella.middleware import BaseMiddleware, Idempotency, ToolApproval
 from lamella.middleware._acts import Act, digest
 from lamella.stores.memory import MemoryStore
+from lamella.stores.sqlite import SQLiteStore
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
 from lamella.types import (
     ConfigError,
@@ -766,6 +767,33 @@ class TestStoreAway:
         await first
         assert shop.told('unrecorded') == ['another call has taken over']
         assert (await shop.buy())[0].output == second.output == 'paid 2'
+
+
+@pytest.mark.parametrize('off_s', [3600, -3600])
+async def test_over_a_file_a_process_whose_clock_is_wrong_by_an_hour_runs_nothing_twice(
+    off_s: float, tmp_path: Any
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        begun.set()
+        await go.wait()
+        return 'paid'
+
+    till = Till(slow)
+    right, wrong = HeldClock(), FakeClock(wall=1_800_000_000.0 + off_s)
+    stores = [SQLiteStore(tmp_path / 'state.db', clock=clock) for clock in (right, wrong)]
+    here, there = (Shop(till, clock=clock, store=store) for clock, store in zip((right, wrong), stores, strict=True))
+    first = asyncio.create_task(here.buy())
+    await begun.wait()
+    refused = await there.buy()
+    assert refused.details['reason'] in ('unknown', 'running')
+    go.set()
+    await first
+    assert (await there.buy())[0].metadata is not None
+    assert len(till.paid) == 1
+    for store in stores:
+        await store.aclose()
 
 
 class Remote:

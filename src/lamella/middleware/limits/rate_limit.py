@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Coroutine
 from typing import Annotated, Any, TypedDict, Unpack
@@ -23,7 +22,7 @@ from lamella.middleware._permit import Permit, sentence
 from lamella.middleware._relay import with_notes
 from lamella.middleware._spent import Heard, tokens_of, tokens_of_answer, tokens_of_failure
 from lamella.middleware._state import OnStoreError, StoreSetting, ask_store, unbroken
-from lamella.middleware._turns import Turns
+from lamella.middleware._turns import Lines, Turns
 from lamella.types import EmbeddingResponse, Finished, LamellaError, ModelResponse, Rejected, StreamPart, Usage
 
 Ctx = GenerateMiddlewareContext
@@ -126,7 +125,7 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
         kind = c.key if isinstance(c.key, str) else 'one' if c.key is None else 'own'
         self._prefix = f'rate_limit:{part(c.scope)}:{c.max_calls}-{c.max_tokens}-{c.burst}-{c.per_s!r}:{kind}:'
         self._estimator = TokenEstimator()
-        self._lines: dict[tuple[asyncio.AbstractEventLoop, str], Turns] = {}
+        self._lines = Lines()
 
     async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
         permit = await self._admit(params, ctx)
@@ -179,7 +178,7 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
     async def _admit(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> Permit:
         """Take what the call needs, now or later. Raises Rejected when it is not to be had."""
         permit = self._permit(params, ctx)
-        line = self._lines.get((asyncio.get_running_loop(), permit.key))
+        line = self._lines.of(permit.key)
         wait_s = self._known_wait_s(line, ctx)
         if line is None:
             taken = await self._take(permit, 0.0, ctx)
@@ -195,22 +194,16 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
         return permit
 
     async def _stand_in_line(self, permit: Permit, wait_s: float, patience_s: float, reason: str, ctx: Ctx) -> None:
-        place = asyncio.get_running_loop(), permit.key
-        line = self._lines.get(place) or Turns()
-        if len(line) >= self.config.max_queue:
+        queued = len(self._lines.of(permit.key) or ())
+        if queued >= self.config.max_queue:
             raise self._refused(permit, 'queue', wait_s, ctx)
-        self._lines[place] = line
-        ctx.emit('rate_limit.wait', key=permit.key, wait_s=wait_s, queued=len(line))
+        ctx.emit('rate_limit.wait', key=permit.key, wait_s=wait_s, queued=queued)
         started = ctx.clock.now()
-        try:
-            with line.turn() as turn:
-                if not turn.done():
-                    async with Cutoff(ctx.clock, patience_s, lambda: self._too_late(permit, line, reason, ctx)):
-                        await turn
-                await self._wait_as_first(permit, line, started + patience_s, reason, ctx)
-        finally:
-            if not line:
-                self._lines.pop(place, None)
+        with self._lines.turn(permit.key) as (line, turn):
+            if not turn.done():
+                async with Cutoff(ctx.clock, patience_s, lambda: self._too_late(permit, line, reason, ctx)):
+                    await turn
+            await self._wait_as_first(permit, line, started + patience_s, reason, ctx)
         permit.waited_s = ctx.clock.now() - started
 
     async def _wait_as_first(self, permit: Permit, line: Turns, until: float, reason: str, ctx: Ctx) -> None:
@@ -247,22 +240,15 @@ class RateLimit(BaseMiddleware[RateLimitConfig]):
         """What the call needs. Raises Rejected when the limit can never give as much."""
         config = self.config
         key = key_of(config.key, params, ctx)
-        prefix = self._prefix + part(key)
         permit = Permit(key, ctx.ai.resolve_store(config.store), ctx.sent)
-        if config.max_calls is not None:
-            burst = config.max_calls if config.burst is None else config.burst
-            permit.calls = Bucket(f'{prefix}:calls', config.max_calls / config.per_s, burst)
+        said = 0
         if config.max_tokens is not None:
             permit.asked, said = self._tokens(params)
-            wanted = permit.asked + said
-            rate = config.max_tokens / config.per_s
-            permit.tokens = Bucket(f'{prefix}:tokens', rate, config.max_tokens, wanted)
-            if wanted > config.max_tokens:
-                raise self._refused(permit, 'too_large', math.inf, ctx)
+        permit.need(config, self._prefix + part(key), permit.asked + said)
+        if config.max_tokens is not None and permit.asked + said > config.max_tokens:
+            raise self._refused(permit, 'too_large', math.inf, ctx)
         if config.max_calls == 0:
             raise self._refused(permit, 'limit', math.inf, ctx)
-        if config.pause_on_429:
-            permit.pause = Bucket(f'{prefix}:pause', 1.0, 1.0, 0.0)
         return permit
 
     def _tokens(self, params: ModelHookParams | EmbedHookParams) -> tuple[int, int]:
