@@ -73,6 +73,16 @@ async def test_a_turn_goes_on_from_the_history_and_adds_to_it(ask) -> None:
     assert await ai.session('s').history() == second.messages
 
 
+async def test_the_same_words_again_are_messages_of_their_own(ask) -> None:
+    ai = app('yes', 'yes', PAY, 'yes', PAY, 'yes')
+    for _ in range(2):
+        await ask(ai, prompt='sure?', session='s')
+    for _ in range(2):
+        await ask(ai, prompt='sure?', session='s', tools=[pay])
+    roles = [message.role for message in await ai.session('s').history()]
+    assert roles == ['user', 'assistant'] * 2 + ['user', 'assistant', 'tool', 'assistant'] * 2
+
+
 async def test_sessions_of_other_ids_and_calls_without_one_know_nothing_of_it(ask) -> None:
     ai = app('one', 'two', 'three')
     await ask(ai, prompt='a', session='s')

@@ -100,7 +100,8 @@ class Sitting:
         told = self._told(run.messages, run)
         if told and told[-1].role == 'assistant' and told[-1] is run.messages[-1]:
             told = told[:-1]  # what the layers around the run made of the answer is what the caller gets
-        if response.message.content and response.message not in told[-2:]:
+        is_told = bool(told) and told[-1].role == 'tool' and told[-2] == response.message  # with its tools' answers
+        if response.message.content and not is_told:
             told = (*told, response.message)
         if response.stop_reason != 'interrupted':
             told = _answered(told)
