@@ -15,12 +15,15 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from benchmarks.measure import Result, per_call_now, show
 from benchmarks.subjects import PIECES, PassModel, PassStream, PassTool, app
-from lamella import Lamella
+from lamella import Lamella, Usage
+from lamella.core.prices import BUNDLED, Price
 from lamella.middleware import (
     AddToolInputExamples,
+    Cache,
     CircuitBreaker,
     ConcurrencyLimit,
     ConsoleLogger,
+    CostTracking,
     DefaultInstructions,
     DefaultSettings,
     ExtractJson,
@@ -35,20 +38,26 @@ from lamella.middleware import (
     Retry,
     RetryBudget,
     SimulateStreaming,
+    TenantBudget,
     Timeout,
     ToolApproval,
 )
 
 PARTS = len(PIECES) + 2
+PRICES = {'bench/*': {'input_per_mtok': 1, 'output_per_mtok': 2}}
 Layers = dict[str, Callable[[], Any]]
 
 # Layers around model calls: measured on a whole call and on a stream. One line each, in order.
 LAYERS: Layers = {
     'AddToolInputExamples': lambda: AddToolInputExamples(),
+    'Cache(hit)': lambda: Cache(),
+    'Cache(miss)': lambda: Cache(ttl_s=1e-9, scope='miss'),
     'ConcurrencyLimit': lambda: ConcurrencyLimit(max_concurrent=10),
     'ConcurrencyLimit(gradient)': lambda: ConcurrencyLimit(max_concurrent=10, adaptive='gradient'),
     'CircuitBreaker': lambda: CircuitBreaker(),
     'ConsoleLogger': lambda: ConsoleLogger(stream=io.StringIO()),
+    'CostTracking(own prices)': lambda: CostTracking(prices=PRICES),
+    'CostTracking(genai-prices)': lambda: CostTracking(prices=_AsGPT5()),
     'DefaultInstructions': lambda: DefaultInstructions(text='Be brief.'),
     'DefaultSettings': lambda: DefaultSettings(config={'temperature': 0.0}),
     'ExtractJson': lambda: ExtractJson(),
@@ -64,6 +73,8 @@ LAYERS: Layers = {
     'Retry': lambda: Retry(),
     'RetryBudget': lambda: RetryBudget(),
     'SimulateStreaming': lambda: SimulateStreaming(),
+    'TenantBudget(tokens)': lambda: TenantBudget(max_tokens=10**15, key=None),
+    'TenantBudget(dollars)': lambda: TenantBudget(max_cost_usd=1e9, key=None, prices=PRICES),
     'Timeout(total_s)': lambda: Timeout(total_s=60),
     'Timeout(idle_s)': lambda: Timeout(idle_s=60),
 }
@@ -75,6 +86,13 @@ TOOL_LAYERS: Layers = {
     'PIIRedaction': lambda: PIIRedaction(),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
+
+
+class _AsGPT5:
+    """The package's price of one model for every model."""
+
+    def cost(self, provider: str, model: str, usage: Usage, answered: str | None = None) -> Price | None:
+        return BUNDLED.cost('openai', 'gpt-5', usage)
 
 
 class _Nowhere(SpanExporter):

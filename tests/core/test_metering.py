@@ -11,7 +11,17 @@ from lamella.core.metering import Account, RawCall, guessed
 from lamella.core.prices import PriceTable
 from lamella.middleware import BaseMiddleware, Fallback, Retry
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
-from lamella.types import Finished, ModelRequest, TextDelta, ToolInputDelta, ToolRequest, ToolRequested, to_messages
+from lamella.types import (
+    Finished,
+    ModelRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolInputDelta,
+    ToolRequest,
+    ToolRequested,
+    fold,
+    to_messages,
+)
 from tests.middleware.kit import cut, world
 
 TABLE = PriceTable(
@@ -204,13 +214,18 @@ async def test_layers_inside_a_model_price_first() -> None:
     assert outer.calls[0].own_price
 
 
-def test_tool_requests_are_part_of_a_guess_once() -> None:
+def test_a_guess_is_the_same_of_parts_and_of_what_they_fold_to() -> None:
     request = ModelRequest(to_messages(['hi']))
-    asked = ToolRequested(ToolRequest('look', {'where': 'in the garden'}, 'r'), 0)
-    pieces = [ToolInputDelta('{"where":"in the garden"}', 0, 'look', 'r'), asked]
-    alone, streamed = guessed(request, [asked]), guessed(request, pieces)
-    assert 0 < streamed.output_tokens <= alone.output_tokens
+    look = ToolRequested(ToolRequest('look', {'where': 'in the garden'}, 'r'), 3)
+    parts = [TextDelta('one '), ReasoningDelta('hm', 1), TextDelta('two'), ToolInputDelta('{"where":', 3, 'look'), look]
+    assert guessed(request, parts) == guessed(request, fold(parts).message.content)
     assert guessed(request, []).output_tokens == 0
+
+
+def test_the_input_of_a_tool_request_that_breaks_off_is_part_of_a_guess() -> None:
+    request = ModelRequest(to_messages(['hi']))
+    pieces = [ToolInputDelta('{"text": "once upon ', 0, 'write'), ToolInputDelta('a time there was', 0)]
+    assert guessed(request, pieces).output_tokens > 5
 
 
 async def test_nobody_listening_changes_nothing() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot, set_custom_snapshot
+from genai_prices.types import ModelPrice
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lamella import Lamella
 from lamella.core import prices as module
 from lamella.core.prices import BUNDLED, Price, PriceTable, Rates, check_prices, price_of, prices_of
+from lamella.middleware import _genai_prices as adapter
 from lamella.types import ConfigError, Usage
 
 ONE_TWO = {'input_per_mtok': 1, 'output_per_mtok': 2}
@@ -173,3 +178,45 @@ print(before, own, 'genai_prices' in sys.modules)
 """
     ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ['False', 'False', 'True']
+
+
+def test_prices_that_are_worked_out_once_are_those_of_the_package() -> None:
+    """For every model of the package, and for a usage with all kinds of tokens in it."""
+    ours, usage = adapter.GenaiPrices(), Usage(1000, 500, None, 300, 120, 200)
+    models = [(provider.id, model.id) for provider in get_snapshot().providers for model in provider.models]
+    assert len(models) > 2000
+    flat = 0
+    for provider, model in models:
+        flat += ours._rates(provider, model) is not None
+        try:
+            theirs = adapter._asked(provider, model, adapter._tokens(usage))
+        except (LookupError, ValueError):
+            continue
+        found = ours.cost(provider, model, usage)
+        assert found is not None
+        assert found.cost_usd == pytest.approx(theirs, rel=1e-9, abs=1e-12), (provider, model)
+    assert flat > 1800
+
+
+@given(
+    st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6)
+)
+def test_and_that_for_any_usage(i, o, cached, written, thought) -> None:
+    usage = Usage(i + cached + written, max(o, thought), None, cached, thought, written)
+    theirs = adapter._asked('anthropic', 'claude-sonnet-4-5', adapter._tokens(usage))
+    ours = cost(adapter.GenaiPrices(), 'anthropic/claude-sonnet-4-5', usage)
+    assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+
+
+def test_new_data_is_priced_anew() -> None:
+    prices = adapter.GenaiPrices()
+    before = cost(prices, 'openai/gpt-5')
+    dear = copy.deepcopy(get_snapshot())
+    _, model = dear.find_provider_model('gpt-5', None, 'openai', None)
+    model.prices = ModelPrice(input_mtok=Decimal(100), output_mtok=Decimal(100))
+    set_custom_snapshot(dear)
+    try:
+        assert cost(prices, 'openai/gpt-5') == 200
+    finally:
+        set_custom_snapshot(None)
+    assert cost(prices, 'openai/gpt-5') == before

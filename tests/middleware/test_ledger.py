@@ -16,6 +16,7 @@ from lamella.types import LamellaError
 from tests.middleware.cost.kit import Away
 
 HOUR = 3600.0
+NAMES = ('cost', 'tokens')
 
 
 class Desk:
@@ -23,7 +24,7 @@ class Desk:
 
     def __init__(self, clock: FakeClock, store: Any, window_s: float | None = HOUR, hold_s: float = 60) -> None:
         self.clock, self.store = clock, store
-        self.ledger = Ledger(store, 2, window_s, hold_s)
+        self.ledger = Ledger(store, NAMES, window_s, hold_s)
 
     async def take(self, *amounts: int, ceilings: Any = (100, None), key: str = 'k') -> Any:
         return await self.ledger.reserve(key, amounts, ceilings, self.clock.now())
@@ -32,7 +33,7 @@ class Desk:
         return [count.value for count in await self.ledger.settle(reservation, used, self.clock.now())]
 
     async def spent(self, key: str = 'k') -> list[int]:
-        return [(await self.store.count(f'{key}:{n}')).value for n in range(2)]
+        return [(await self.store.count(f'{key}:{name}')).value for name in NAMES]
 
 
 @pytest.fixture
@@ -212,13 +213,13 @@ async def test_the_counter_is_never_below_what_is_used_and_held_and_never_above_
                 await desk.pay(reservation, mine, 1)
                 used += mine
                 late += mine if clock.now() - reservation.at >= 60 else 0
-        count = (await store.count('k:0')).value
+        count = (await store.count('k:cost')).value
         assert used + sum([one.amounts[0] for _, one in held if clock.now() - one.at < 60]) <= count <= 100 + late
     for desk, reservation in held:
         await desk.pay(reservation, 0, 0)
     await clock.advance(1000)
     await desks[0].pay(await desks[0].take(0, 0), 0, 0)
-    assert (await store.count('k:0')).value == used
+    assert (await store.count('k:cost')).value == used
 
 
 @pytest.mark.slow

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from lamella import ModelResponse, Usage
 from lamella.middleware import (
     BaseMiddleware,
+    Cache,
     ConcurrencyLimit,
     ConsoleLogger,
+    CostTracking,
     Fallback,
     Idempotency,
     RateLimit,
     Retry,
+    TenantBudget,
     ToolApproval,
 )
 from lamella.types import (
@@ -72,6 +75,9 @@ def layers(visible: bool) -> st.SearchStrategy[BaseMiddleware[Any]]:
         st.builds(lambda n, wait: RateLimit(max_calls=n, per_s=10, wait=wait), st.integers(0, 3), st.booleans()),
         st.builds(lambda how: ConcurrencyLimit(max_concurrent=1, adaptive=how), st.sampled_from([None, 'gradient'])),
         st.builds(lambda: Idempotency(tools=['look'])),
+        st.builds(lambda: CostTracking(input_per_mtok=1, output_per_mtok=2)),
+        st.builds(lambda: Cache(tool_requests=True)),
+        st.builds(lambda most: TenantBudget(max_tokens=most, key=None), st.sampled_from([2000, 10**9])),
     )
 
 

@@ -14,23 +14,23 @@ from lamella.core.estimate import estimate_json, estimate_text, estimate_tokens
 from lamella.core.prices import Prices, price_of
 from lamella.types import (
     JSON,
+    STREAM_PARTS,
     Data,
     Finished,
+    Folder,
     LamellaError,
     ModelRequest,
     ModelResponse,
-    ReasoningDelta,
     ReasoningPart,
-    TextDelta,
     TextPart,
     ToolInputDelta,
     ToolRequested,
     ToolRequestPart,
     Usage,
+    is_content,
 )
 
 Ctx = GenerateMiddlewareContext
-_TEXTS = (TextDelta, TextPart, ReasoningDelta, ReasoningPart)
 
 
 class RawCall(Data, frozen=True):
@@ -125,7 +125,7 @@ def _tell(
     own_price = usage is not None and usage.cost_usd is not None
     if usage is not None:
         usage = priced(usage, account.prices, model.name, answered, ctx)
-    elif heard or outcome == 'answered':
+    elif outcome == 'answered' or any(type(part) not in STREAM_PARTS or is_content(part) for part in heard):
         guess = priced(guessed(params.request, heard), account.prices, model.name, answered, ctx)
     call = RawCall(model.name, params.request, outcome, usage, guess, answered, own_price, model.layered)
     notes: JSON = {}
@@ -154,12 +154,22 @@ def tokens_of(usage: Usage) -> int:
 
 
 def guessed(request: ModelRequest, heard: Sequence[Any]) -> Usage:
-    """Tokens of a request and of what arrived of its answer: parts of a message or of a stream."""
-    texts = [part.text for part in heard if isinstance(part, _TEXTS)]
-    texts += [part.delta for part in heard if type(part) is ToolInputDelta]
-    said = estimate_text(''.join(texts)) if texts else 0
-    if not any(type(part) is ToolInputDelta for part in heard):
-        asked = [part.tool_request for part in heard if isinstance(part, (ToolRequested, ToolRequestPart))]
-        said += sum([estimate_text(request.name) + estimate_json(request.input) for request in asked])
+    """Tokens of a request and of what arrived of its answer: parts of a message, or of a stream."""
+    folder, asked = Folder(), {part.index for part in heard if type(part) is ToolRequested}
+    content = [part for part in heard if type(part) not in STREAM_PARTS]
+    for part in heard:
+        if type(part) in STREAM_PARTS:
+            folder.add(part)
+    said = sum([_said(part) for part in (*content, *folder.content())])
+    unfinished = [part.delta for part in heard if type(part) is ToolInputDelta and part.index not in asked]
+    said += estimate_text(''.join(unfinished)) if unfinished else 0
     read = estimate_tokens(request)
     return Usage(read, said, read + said)
+
+
+def _said(part: Any) -> int:
+    if isinstance(part, (TextPart, ReasoningPart)):
+        return estimate_text(part.text)
+    if isinstance(part, ToolRequestPart):
+        return estimate_text(part.tool_request.name) + estimate_json(part.tool_request.input)
+    return 0

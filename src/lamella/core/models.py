@@ -135,21 +135,31 @@ class ConfiguredModel(Model):
         self.layered = model.layered
         self._config, self._options = config, provider_options
 
+    def __repr__(self) -> str:
+        return f'ConfiguredModel({self.inner!r})'
+
     @property
     def option_keys(self) -> tuple[str, ...]:
         return self.inner.option_keys
 
     def filled(self, request: ModelRequest) -> ModelRequest:
-        options = {**self._options, **request.provider_options}
-        for provider in self._options.keys() & request.provider_options.keys():
-            options[provider] = {**self._options[provider], **request.provider_options[provider]}
-        return self.inner.filled(request.replace(config=request.config.over(self._config), provider_options=options))
+        return self.inner.filled(with_settings(request, self._config, self._options))
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
         return await self.inner.generate(self.filled(request), ctx)
 
     def stream(self, request: ModelRequest, ctx: Ctx) -> AsyncIterator[StreamPart]:
         return self.inner.stream(self.filled(request), ctx)
+
+
+def with_settings(
+    request: ModelRequest, config: GenerationConfig, provider_options: Mapping[str, Mapping[str, Any]]
+) -> ModelRequest:
+    """The request with these settings where it has none."""
+    options = {**provider_options, **request.provider_options}
+    for provider in provider_options.keys() & request.provider_options.keys():
+        options[provider] = {**provider_options[provider], **request.provider_options[provider]}
+    return request.replace(config=request.config.over(config), provider_options=options)
 
 
 def to_config(value: GenerationConfig | Mapping[str, Any] | None, where: str = 'config') -> GenerationConfig:

@@ -10,7 +10,7 @@ from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedders import WrappedEmbeddingModel
 from lamella.core.embedding import EmbeddingModel
 from lamella.core.model import Model, ModelInfo
-from lamella.core.models import FunctionModel, ModelRef, to_config
+from lamella.core.models import FunctionModel, ModelRef, to_config, with_settings
 from lamella.core.outside import Outside, outside_context, streamed, whole
 from lamella.core.params import Continuing, ModelHookParams
 from lamella.core.plugin import Plugin
@@ -67,6 +67,12 @@ class WrappedModel(Model):
     def option_keys(self) -> tuple[str, ...]:
         given = self.given
         return given.option_keys if isinstance(given, Model) else (self._inner.split('/', 1)[0],)
+
+    def filled(self, request: ModelRequest) -> ModelRequest:
+        given = self.given
+        if isinstance(given, ModelRef):
+            return with_settings(request, to_config(given.config), given.provider_options)
+        return given.filled(request) if isinstance(given, Model) else request
 
     def explain(self) -> str:
         """The onion as text: the layers, the outermost first, and the model in the middle with those fixed on it in turn."""

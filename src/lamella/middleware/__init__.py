@@ -15,6 +15,7 @@ from lamella.core.params import (
 )
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
+from lamella.middleware.cost.cache import Cache
 from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.cost.tenant_budget import TenantBudget
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
@@ -46,6 +47,7 @@ __all__ = [
     'AddToolInputExamples',
     'Artifacts',
     'BaseMiddleware',
+    'Cache',
     'CircuitBreaker',
     'ConcurrencyLimit',
     'ConsoleLogger',

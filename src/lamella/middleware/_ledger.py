@@ -49,12 +49,12 @@ class _Window:
 
 
 class Ledger:
-    """The reservations of one layer in one store: `amounts` whole numbers each, in windows of `window_s` seconds, `None` for
-    one that never ends. `hold_s` is what a call takes at most; one that takes longer is settled all the same."""
+    """The reservations of one layer in one store: a whole number for each of `names`, in windows of `window_s` seconds, `None`
+    for one that never ends. `hold_s` is what a call takes at most; one that takes longer is settled all the same."""
 
-    def __init__(self, store: Store, amounts: int, window_s: float | None, hold_s: float) -> None:
+    def __init__(self, store: Store, names: Sequence[str], window_s: float | None, hold_s: float) -> None:
         self.store = store
-        self._amounts, self._hold_s = amounts, hold_s
+        self._names, self._hold_s = names, hold_s
         self._window_s = FOR_GOOD_S if window_s is None else window_s
         self._windows: dict[str, _Window] = {}
         self._reclaimed: list[tuple[str, tuple[int, ...]]] = []
@@ -79,12 +79,12 @@ class Ledger:
         known = self._known(key, now)
         noted = None if known is None else self._slice(key, known, now)
         additions = [
-            Addition(f'{key}:{n}', amount, ceiling, self._window_s)
-            for n, (amount, ceiling) in enumerate(zip(amounts, ceilings, strict=True))
+            Addition(f'{key}:{name}', amount, ceiling, self._window_s)
+            for name, amount, ceiling in zip(self._names, amounts, ceilings, strict=True)
         ]
         if known is not None and noted is not None:
             additions += self._held(noted, amounts, known.ends - now)
-        counts = (await self.store.add_all(additions))[: self._amounts]
+        counts = (await self.store.add_all(additions))[: len(self._names)]
         window = self._seen(key, counts, now)
         for which, count in enumerate(counts):
             if not count.fits:
@@ -116,13 +116,13 @@ class Ledger:
         additions = self._changes(key, changes, reservation.windows)
         if not late:
             additions += self._held(reservation.slice, [-amount for amount in amounts])
-        return (await self.store.add_all(additions))[: self._amounts]
+        return (await self.store.add_all(additions))[: len(self._names)]
 
     def owe(self, key: str, used: Sequence[int], windows: tuple[int, ...] = ()) -> None:
         """Remember what was used and the store was not told; `windows` when it was set aside before."""
         if not any(used):
             return
-        before = self._debts.pop((key, windows), (0,) * self._amounts)
+        before = self._debts.pop((key, windows), (0,) * len(self._names))
         if len(self._debts) >= _REMEMBERED:
             del self._debts[next(iter(self._debts))]
         self._debts[key, windows] = tuple([one + more for one, more in zip(before, used, strict=True)])
@@ -138,13 +138,16 @@ class Ledger:
 
     def _changes(self, key: str, amounts: Sequence[int], windows: tuple[int, ...]) -> list[Addition]:
         return [
-            Addition(f'{key}:{n}', amount, None, self._window_s, windows[n] if windows else None)
-            for n, amount in enumerate(amounts)
+            Addition(f'{key}:{name}', amount, None, self._window_s, windows[n] if windows else None)
+            for n, (name, amount) in enumerate(zip(self._names, amounts, strict=True))
         ]
 
     def _held(self, where: str, amounts: Sequence[int], window_s: float = 0.0) -> list[Addition]:
         expire_s = max(0.0, window_s) + self._hold_s
-        return [Addition(f'{where}:{n}', amount, None, expire_s) for n, amount in enumerate(amounts)]
+        return [
+            Addition(f'{where}:{name}', amount, None, expire_s)
+            for name, amount in zip(self._names, amounts, strict=True)
+        ]
 
     async def _note(self, key: str, window: _Window, where: str, now: float) -> None:
         """Let others find this slice, and give back what is left in old ones: once for each slice and process."""
@@ -176,7 +179,7 @@ class Ledger:
         return found
 
     async def _empty(self, key: str, window: _Window, old: str) -> bool:
-        left = tuple([await self.store.reset(f'{old}:{n}') for n in range(self._amounts)])
+        left = tuple([await self.store.reset(f'{old}:{name}') for name in self._names])
         if any(left):
             self._reclaimed.append((key, left))
             await self.store.add_all(self._changes(key, [-amount for amount in left], window.numbers))

@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from lamella import Lamella, LamellaError, ModelResponse, Usage
-from lamella.middleware import BaseMiddleware
+from lamella.core.stores import open_store
+from lamella.middleware import BaseMiddleware, Cache, TenantBudget
 from lamella.stores.memory import MemoryStore
 from lamella.types import Rejected
 
@@ -63,8 +64,6 @@ async def spend(
 ) -> dict[str, Any]:
     """In a process of its own: so many calls of one tenant, `at_once` at a time, each of up to `most` output tokens. What was
     let through and what that used."""
-    from lamella.middleware import TenantBudget  # noqa: PLC0415 - a worker imports what it needs
-
     random, used, let_through, refused = Random(seed), 0, 0, 0
 
     async def model(request: Any, ctx: Any) -> ModelResponse:
@@ -91,6 +90,30 @@ async def spend(
     await asyncio.gather(*[one() for _ in range(calls)])
     await ai.aclose()
     return {'used': used, 'let_through': let_through, 'refused': refused}
+
+
+async def ask_the_same(url: str, layer: dict[str, Any], calls: int, prompts: int, at_once: int = 25) -> dict[str, int]:
+    """In a process of its own: so many calls over a few prompts. Each call that reaches the model is counted in the store."""
+    store, outcomes = open_store(url), {'hit': 0, 'asked': 0, 'failed': 0}
+
+    async def model(request: Any, ctx: Any) -> ModelResponse:
+        await store.add(f'asked:{request.messages[0].text}')
+        await asyncio.sleep(0.02)
+        return answer(text=request.messages[0].text)
+
+    ai, cache, slots = Lamella(model=model, store=url), Cache(**layer), asyncio.Semaphore(at_once)
+
+    async def one(number: int) -> None:
+        async with slots:
+            prompt = f'prompt {number % prompts}'
+            response = await ai.generate(prompt=prompt, use=[cache], context={'tenant': 'acme'})
+            outcomes['hit' if response.metadata['cache']['hit'] else 'asked'] += 1
+            outcomes['failed'] += response.text != prompt
+
+    await asyncio.gather(*[one(number) for number in range(calls)])
+    await ai.aclose()
+    await store.aclose()
+    return outcomes
 
 
 class Holding(BaseMiddleware):

@@ -45,11 +45,10 @@ async def call(app: World, layer: Any, said: int | None = 1, tenant: Any = 'acme
     return await app.answer(layer, context={'tenant': tenant}, config=config, **options)
 
 
-def used(app: World, layer: TenantBudget, tenant: str = 'acme') -> tuple[int, int]:
-    """Millionths of a dollar and tokens that the store holds as used or set aside."""
-    store, base = app.ai.resolve_store(layer.config.store), layer._prefix + tenant
-    counts = [store._tables['count'].get(f'{base}:{n}') for n in range(2)]
-    return tuple([0 if row is None else row.content[0] for row in counts])
+def used(app: World, layer: TenantBudget, name: str = 'cost') -> int:
+    """Millionths of a dollar, or tokens, that the store holds as used or set aside for acme."""
+    row = app.ai.resolve_store(layer.config.store)._tables['count'].get(f'{layer._prefix}acme:{name}')
+    return 0 if row is None else int(row.content[0])
 
 
 # ── what is let through ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +125,7 @@ async def test_hundreds_of_calls_at_once_never_pass_the_budget(streaming: bool) 
 
     await asyncio.gather(*[one() for _ in range(400)])
     assert count == budget
-    assert used(app, layer)[0] == budget * each * 1_000_000
+    assert used(app, layer) == budget * each * 1_000_000
 
 
 async def _later(response: ModelResponse) -> ModelResponse:
@@ -160,7 +159,7 @@ async def test_the_worst_case_is_never_passed_at_all(calls: Any, budget: int) ->
         return_exceptions=True,
     )
     assert spent <= budget
-    assert used(app, layer)[0] == spent * 1_000_000
+    assert used(app, layer) == spent * 1_000_000
 
 
 async def test_it_is_passed_by_what_the_calls_under_way_use_beyond_what_was_set_aside() -> None:
@@ -171,7 +170,7 @@ async def test_it_is_passed_by_what_the_calls_under_way_use_beyond_what_was_set_
     done = await asyncio.gather(*[call(app, layer, None) for _ in range(100)])
     through = sum(not isinstance(one, LamellaError) for one in done)
     assert through == 5
-    assert used(app, layer)[0] == 5 * (READ + 100) * 1_000_000  # 5 calls, 80 dollars each beyond
+    assert used(app, layer) == 5 * (READ + 100) * 1_000_000  # 5 calls, 80 dollars each beyond
     assert isinstance(await call(app, layer, None), Rejected)
 
 
@@ -225,11 +224,11 @@ async def test_a_cancelled_call_gives_back_all() -> None:
     async with no_leaks():
         task = asyncio.create_task(app.answer(layer, held, context=ACME))
         await held.inside.wait()
-        assert used(app, layer)[0] > 0
+        assert used(app, layer) > 0
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert used(app, layer) == (0, 0)
+    assert used(app, layer) == 0
 
 
 async def test_a_call_cancelled_while_the_store_answers_gives_back_all() -> None:
@@ -257,25 +256,25 @@ async def test_a_failed_call_gives_back_what_it_did_not_use(streaming: bool) -> 
             await app.read(layer, context=ACME)
         else:
             await app.answer(layer, context=ACME)
-        assert used(app, layer)[0] == cost * 1_000_000
+        assert used(app, layer) == cost * 1_000_000
 
 
 async def test_a_stream_that_breaks_off_pays_for_what_had_arrived() -> None:
     app, layer = world(cut('some words', ' were said')), TenantBudget(max_cost_usd=100_000)
     await app.read(layer, context=ACME)
-    cost, _ = used(app, layer)
+    cost = used(app, layer)
     assert READ * 1e6 < cost < (READ + 20) * 1e6
 
 
 async def test_a_stream_that_is_left_pays_for_what_had_arrived() -> None:
-    app, layer = world([TextDelta('one '), TextDelta('two')]), TenantBudget(max_cost_usd=100_000)
+    app, layer = world([TextDelta('one '), TextDelta('two')]), TenantBudget(max_tokens=100_000)
     async with no_leaks():
         stream = app.ai.generate_stream(prompt='hi', use=[layer], context=ACME)
         async for part in stream:
             if type(part) is TextDelta:
                 break
         await stream.aclose()
-    assert used(app, layer)[1] == READ + 1
+    assert used(app, layer, 'tokens') == READ + 1
 
 
 async def test_a_stream_that_is_left_before_anything_came_gives_back_all() -> None:
@@ -286,7 +285,7 @@ async def test_a_stream_that_is_left_before_anything_came_gives_back_all() -> No
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert used(app, layer) == (0, 0)
+    assert used(app, layer) == 0
 
 
 async def test_what_a_dead_process_had_set_aside_comes_back_and_is_told() -> None:
@@ -302,7 +301,7 @@ async def test_what_a_dead_process_had_set_aside_comes_back_and_is_told() -> Non
     await clock.advance(240)
     assert (await call(alive, layer, said=40)).text == 'ok'
     (event,) = alive.sink.named('tenant_budget.reclaimed')
-    assert event.facts == {'key': 'acme', 'cost_usd': READ + 80.0, 'tokens': READ + 40}
+    assert event.facts == {'key': 'acme', 'cost_usd': READ + 80.0}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -316,7 +315,7 @@ async def test_a_window_that_ends_during_a_call_leaves_the_next_one_alone() -> N
     assert (await call(app, layer)).metadata['tenant_budget']['left_usd'] == 97.0
     held.go.set()
     await task
-    assert used(app, layer) == (3_000_000, 2)
+    assert used(app, layer) == 3_000_000
 
 
 # ── other layers ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -341,7 +340,7 @@ async def test_attempts_and_fallbacks_are_counted_once_in_every_order(order: str
         usage = (await app.answer(*use, context=ACME)).usage
     asked = app.asked
     dollars = 3 * asked.count('a') + 10 * asked.count('b')
-    assert used(app, layer)[0] == dollars * 1_000_000
+    assert used(app, layer) == dollars * 1_000_000
     assert usage.cost_usd == dollars
 
 
@@ -352,7 +351,7 @@ async def test_with_cost_tracking_the_money_is_counted_once_and_by_its_prices(fi
     layer, tracking = TenantBudget(max_cost_usd=100_000), CostTracking(prices=own)
     use = [layer, tracking] if first == 'budget' else [tracking, layer]
     response = await app.answer(*use, context=ACME)
-    assert (response.usage.cost_usd, used(app, layer)[0]) == (7.0, 7_000_000)
+    assert (response.usage.cost_usd, used(app, layer)) == (7.0, 7_000_000)
 
 
 async def test_two_budgets_in_one_stack_each_hold() -> None:
@@ -363,7 +362,7 @@ async def test_two_budgets_in_one_stack_each_hold() -> None:
     assert (await app.answer(tenant, user, context=context, config={'max_output_tokens': 1})).text == 'ok'
     refused = await app.answer(tenant, user, context=context, config={'max_output_tokens': 1})
     assert isinstance(refused, Rejected)
-    assert (used(app, tenant)[0], used(app, user)[0]) == (3_000_000, 3_000_000)
+    assert (used(app, tenant), used(app, user)) == (3_000_000, 3_000_000)
 
 
 async def test_layers_of_one_scope_share_and_of_another_do_not() -> None:
@@ -404,7 +403,7 @@ async def test_an_embedding_that_fails_gives_back_all() -> None:
     layer = TenantBudget(max_cost_usd=100_000, reserve='worst_case')
     with pytest.raises(LamellaError, match='down'):
         await ai.embed('some text', use=[layer], context=ACME)
-    assert used(World(ai, {}, CollectingSink(), FakeClock()), layer) == (0, 0)
+    assert used(World(ai, {}, CollectingSink(), FakeClock()), layer) == 0
 
 
 # ── whose budget, whose prices ──────────────────────────────────────────────────────────────────────────────────────
@@ -470,7 +469,7 @@ async def test_a_fallback_without_a_price_costs_what_the_first_model_would() -> 
     app = plain_world(scripts, prices=PRICES, check_order='ignore')
     layer = TenantBudget(max_cost_usd=100_000)
     await app.answer(layer, Fallback(models=['y/unknown']), context=ACME)
-    assert used(app, layer)[0] == 3_000_000
+    assert used(app, layer) == 3_000_000
 
 
 async def test_no_prices_at_all_name_the_command(monkeypatch) -> None:

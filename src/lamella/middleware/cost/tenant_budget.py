@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Annotated, Any, Literal, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from lamella.core.middleware import BaseMiddleware, NextEmbed, NextModel, NextSt
 from lamella.core.order import Order
 from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.core.ports import Store
-from lamella.core.prices import HOW_TO_PRICE, Prices
+from lamella.core.prices import HOW_TO_PRICE, MICRO, Prices
 from lamella.middleware._fields import Count, Duration
 from lamella.middleware._keys import Key, KeySetting, key_of, part, shown
 from lamella.middleware._ledger import Full, Ledger, Reservation
@@ -27,7 +27,9 @@ from lamella.types import JSON, EmbeddingResponse, Finished, ModelResponse, Reje
 
 Ctx = GenerateMiddlewareContext
 Dollars = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-LIMITS = ('max_cost_usd', 'max_tokens')
+LIMITS = {'cost': 'max_cost_usd', 'tokens': 'max_tokens'}
+_FACTS = {'cost': 'cost_usd', 'tokens': 'tokens'}
+_LEFT = {'cost': 'left_usd', 'tokens': 'left_tokens'}
 
 
 class TenantBudgetConfig(BaseModel, frozen=True, extra='forbid', arbitrary_types_allowed=True):
@@ -134,7 +136,7 @@ class TenantBudget(BaseMiddleware[TenantBudgetConfig]):
         kind = c.key if isinstance(c.key, str) else 'one' if c.key is None else 'own'
         self._prefix = f'tenant_budget:{part(c.scope)}:{c.window_s!r}:{kind}:'
         cost = None if c.max_cost_usd is None else micro_down(c.max_cost_usd)
-        self._ceilings: tuple[int | None, int | None] = (cost, c.max_tokens)
+        self._ceilings = {name: most for name, most in (('cost', cost), ('tokens', c.max_tokens)) if most is not None}
         self._estimator = TokenEstimator()
         self._ledgers: WeakKeyDictionary[Resolver, Ledger] = WeakKeyDictionary()
 
@@ -210,26 +212,33 @@ class TenantBudget(BaseMiddleware[TenantBudgetConfig]):
         ledger = self._ledgers.get(ctx.ai)
         if ledger is None:
             store = ctx.ai.resolve_store(self.config.store)
-            ledger = self._ledgers[ctx.ai] = Ledger(store, len(LIMITS), self.config.window_s, self.config.hold_s)
+            ledger = self._ledgers[ctx.ai] = Ledger(
+                store, tuple(self._ceilings), self.config.window_s, self.config.hold_s
+            )
         return Spending(key, self._prefix + part(key), ledger, params.model.name, prices)
 
     async def _reserve(self, spending: Spending, model: str, wanted: Usage, ctx: Ctx) -> None:
         """Raises Rejected when it does not fit, and when it cannot be known whether it does."""
         cost_usd = self._cost(spending, model, wanted, ctx)
         ledger, now = spending.ledger, ctx.clock.now()
-        amounts = (micro_up(cost_usd), wanted.total_tokens or 0)
+        amounts = self._limited((micro_up(cost_usd), wanted.total_tokens or 0))
 
         def undo(taken: Reservation | Full) -> Coroutine[Any, Any, Any]:
             return _given_back(ledger, taken, now)
 
-        verb = unbroken(ledger.store, ledger.reserve(spending.base, amounts, self._ceilings, now), undo)
+        verb = unbroken(ledger.store, ledger.reserve(spending.base, amounts, [*self._ceilings.values()], now), undo)
         taken = await ask_store(self, ctx, verb, self.config.on_store_error, None)
-        for cost, tokens in ledger.take_reclaimed(spending.base):
-            ctx.emit('tenant_budget.reclaimed', key=spending.key, cost_usd=cost / 1e6, tokens=tokens)
+        for freed in ledger.take_reclaimed(spending.base):
+            told = {_FACTS[name]: _fact(name, amount) for name, amount in zip(self._ceilings, freed, strict=True)}
+            ctx.emit('tenant_budget.reclaimed', key=spending.key, **told)
         if isinstance(taken, Full):
-            raise self._full(spending.key, taken, amounts, ctx)
+            raise self._full(spending.key, taken, amounts[taken.which], ctx)
         spending.reservation = taken
         ctx.emit('tenant_budget.reserved', key=spending.key, cost_usd=cost_usd, tokens=wanted.total_tokens)
+
+    def _limited(self, amounts: tuple[int, int]) -> tuple[int, ...]:
+        """Of cost and tokens what has a limit."""
+        return tuple([amount for name, amount in zip(_FACTS, amounts, strict=True) if name in self._ceilings])
 
     def _cost(self, spending: Spending, model: str, wanted: Usage, ctx: Ctx) -> float:
         prices = spending.prices
@@ -246,47 +255,34 @@ class TenantBudget(BaseMiddleware[TenantBudgetConfig]):
 
     async def _settle(self, spending: Spending, ctx: Ctx) -> JSON:
         """Put what was used in the place of what was set aside, once. A store that is away now is told later."""
-        used, ledger = spending.unsettled(), spending.ledger
-        if spending.is_settled or spending.reservation is None:
-            windows = spending.reservation.windows if spending.reservation is not None else ()
-            ledger.owe(spending.base, used, windows)
-            spending.is_settled = True
-            return self._note(spending, ())
-        spending.is_settled = True
-        ctx.emit('tenant_budget.settled', key=spending.key, cost_usd=spending.cost_usd, tokens=used[1])
-        verb = unbroken(ledger.store, ledger.settle(spending.reservation, used, ctx.clock.now()))
-        counts = await ask_store(self, ctx, verb, 'allow', ())
-        return self._note(spending, [count.value for count in counts])
-
-    def _note(self, spending: Spending, values: Sequence[int]) -> JSON:
-        left = [
-            None if ceiling is None else max(0, ceiling - value)
-            for ceiling, value in zip(self._ceilings, values, strict=False)
-        ]
+        ledger, reservation, was_settled = spending.ledger, spending.reservation, spending.is_settled
+        used, spending.is_settled = self._limited(spending.unsettled()), True
         note: JSON = {'cost_usd': spending.cost_usd, 'tokens': spending.tokens}
-        if left and left[0] is not None:
-            note['left_usd'] = left[0] / 1e6
-        if left and left[1] is not None:
-            note['left_tokens'] = left[1]
+        if was_settled or reservation is None:
+            ledger.owe(spending.base, used, reservation.windows if reservation is not None else ())
+            return note
+        ctx.emit('tenant_budget.settled', key=spending.key, **note)
+        verb = unbroken(ledger.store, ledger.settle(reservation, used, ctx.clock.now()))
+        counts = await ask_store(self, ctx, verb, 'allow', ())
+        for (name, most), count in zip(self._ceilings.items(), counts, strict=False):
+            note[_LEFT[name]] = _fact(name, max(0, most - count.value))
         return note
 
-    def _full(self, key: str, full: Full, amounts: tuple[int, int], ctx: Ctx) -> Rejected:
-        ceiling, wanted = self._ceilings[full.which], amounts[full.which]
-        limit = f'{LIMITS[full.which]}={getattr(self.config, LIMITS[full.which])}'
+    def _full(self, key: str, full: Full, wanted: int, ctx: Ctx) -> Rejected:
+        name, most = list(self._ceilings.items())[full.which]
+        limit = LIMITS[name]
         whose = f'the budget of {shown(key)}' if key else 'the budget'
-        if wanted > (ceiling or 0):
-            message = f'{whose} is {limit}, and this call alone may take {_amount(full.which, wanted)}'
-            return self._refused(key, LIMITS[full.which], message, None, ctx)
-        message = (
-            f'{whose} ({limit}) has {_amount(full.which, full.left)} left, and this call may take '
-            f'{_amount(full.which, wanted)}'
-        )
-        return self._refused(key, LIMITS[full.which], message, full.ends_in_s, ctx)
+        said = f'{limit}={getattr(self.config, limit)}'
+        if wanted > most:
+            message = f'{whose} is {said}, and this call alone may take {_shown(name, wanted)}'
+            return self._refused(key, limit, message, None, ctx)
+        message = f'{whose} ({said}) has {_shown(name, full.left)} left, and this call may take {_shown(name, wanted)}'
+        return self._refused(key, limit, message, full.ends_in_s, ctx)
 
     def _refused(self, key: str, reason: str, message: str, retry_after_s: float | None, ctx: Ctx) -> Rejected:
         ctx.emit('tenant_budget.refused', key=key, reason=reason, retry_after_s=retry_after_s)
         status: Literal['RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION'] = (
-            'RESOURCE_EXHAUSTED' if reason in LIMITS else 'FAILED_PRECONDITION'
+            'RESOURCE_EXHAUSTED' if reason in LIMITS.values() else 'FAILED_PRECONDITION'
         )
         return Rejected(message, by=self, status=status, retry_after_s=retry_after_s)
 
@@ -296,5 +292,9 @@ async def _given_back(ledger: Ledger, taken: Reservation | Full, now: float) -> 
         await ledger.settle(taken, (0,) * len(taken.amounts), now)
 
 
-def _amount(which: int, amount: int) -> str:
-    return f'{amount} tokens' if which else f'${amount / 1e6:.6f}'
+def _fact(name: str, amount: int) -> float:
+    return amount / MICRO if name == 'cost' else amount
+
+
+def _shown(name: str, amount: int) -> str:
+    return f'${amount / MICRO:.6f}' if name == 'cost' else f'{amount} tokens'
