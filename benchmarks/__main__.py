@@ -18,6 +18,7 @@ NAMES = (
     'http_client',
     'catalog',
     'stores',
+    'expiry',
     'pii',
     'approvals',
     'batch',

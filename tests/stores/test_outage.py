@@ -48,3 +48,20 @@ async def test_a_kill_in_the_middle_of_a_load_loses_nothing_and_doubles_nothing(
         assert acknowledged <= counted <= acknowledged + unknown
     finally:
         await store.aclose()
+
+
+async def test_a_process_that_is_killed_while_it_writes_leaves_whole_steps(shared_store_url: str) -> None:
+    for _ in range(2):
+        with Workers('tests.stores.work:append_for_ever', [{'url': shared_store_url}] * 2) as workers:
+            workers.go()
+            acknowledged = max([await asyncio.to_thread(workers.heard, number) for number in (0, 1) for _ in range(20)])
+            for number in (0, 1):
+                workers.kill(number)
+        store = open_store(shared_store_url)
+        try:
+            positions = [entry.position for entry in await store.read('log', limit=100_000)]
+            assert positions == list(range(1, len(positions) + 1))
+            assert len(positions) >= acknowledged
+            assert await store.append('log', b'x') == len(positions) + 1
+        finally:
+            await store.aclose()

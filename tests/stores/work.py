@@ -143,3 +143,10 @@ async def see_time(url: str, name: str) -> dict[str, Any]:
         return {'held': lease is not None, 'value': count.value, 'left': count.expires_in_s, 'taken': taken.granted}
     finally:
         await store.aclose()
+
+
+async def append_for_ever(url: str) -> None:
+    store = open_store(url)
+    while True:
+        say(await store.append('log', b'x'))
+        await store.add('count', 1)

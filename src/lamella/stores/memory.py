@@ -2,103 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import SplitResult
 
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.ports import Addition, Bucket, Count, Entry, Lease, Listed, NeverWaits, Stored, Taken, each_once
 from lamella.core.stores import masked, options_of
+from lamella.stores._memory import FOREVER, Row, Rows
 from lamella.types import ConfigError
 
-_FOREVER = math.inf
 
-
-class MemoryStore(NeverWaits):
-    """All ports over dictionaries. Safe for several threads and event loops; time is the clock's.
-
-    What has expired is removed as the store is used, oldest first, so that nothing piles up.
-    """
+class MemoryStore(Rows, NeverWaits):
+    """All ports over dictionaries. Safe for several threads and event loops; time is the clock's."""
 
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._clock = clock
-        self._lock = Lock()
-        self._tables: dict[str, dict[str, _Row]] = {name: {} for name in ('value', 'count', 'bucket', 'lease', 'log')}
-        self._lists: dict[str, dict[str, None]] = {}  # in the order of the last change
-        self._expiries: list[tuple[float, str, str]] = []
-        self._version = 0
+        super().__init__(clock)
 
     def __repr__(self) -> str:
         return 'MemoryStore()'
-
-    def __len__(self) -> int:
-        """How many keys are held, of all ports."""
-        with self._lock:
-            self._now()
-            return sum(map(len, self._tables.values()))
-
-    def _now(self) -> float:
-        """The time, after what has expired by then is gone. The lock is held."""
-        now = self._clock.now()
-        if self._expiries and self._expiries[0][0] <= now:
-            self._sweep(now)
-        return now
-
-    def _sweep(self, now: float) -> None:
-        while self._expiries and self._expiries[0][0] <= now:
-            due, table, key = heapq.heappop(self._expiries)
-            row = self._tables[table].get(key)
-            if row is None or row.due != due:
-                continue
-            if row.until <= now:
-                self._forget(table, key)
-            elif row.until != _FOREVER:
-                self._note(table, key, row)
-            else:
-                row.due = _FOREVER
-
-    def _row(self, table: str, key: str, make: Callable[[], Any]) -> _Row:
-        rows = self._tables[table]
-        if key not in rows:
-            rows[key] = _Row(make())
-        return rows[key]
-
-    def _expire(self, table: str, key: str, row: _Row, until: float) -> None:
-        """A row has one entry among the expiries, however often it is put off."""
-        row.until = until
-        if until < row.due:
-            self._note(table, key, row)
-
-    def _note(self, table: str, key: str, row: _Row) -> None:
-        row.due = row.until
-        heapq.heappush(self._expiries, (row.due, table, key))
-        if len(self._expiries) > 64 + 2 * sum(map(len, self._tables.values())):
-            self._expiries = [
-                (row.due, table, key)
-                for table, rows in self._tables.items()
-                for key, row in rows.items()
-                if row.due != _FOREVER
-            ]
-            heapq.heapify(self._expiries)
-
-    def _forget(self, table: str, key: str) -> Any:
-        row = self._tables[table].pop(key, None)
-        if row is not None and row.listed is not None:
-            self._unlist(row.listed, key)
-        return None if row is None else row.content
-
-    def _unlist(self, name: str, key: str) -> None:
-        keys = self._lists[name]
-        del keys[key]
-        if not keys:
-            del self._lists[name]
-
-    def _number(self) -> int:
-        self._version += 1
-        return self._version
 
     async def get(self, key: str) -> Stored | None:
         with self._lock:
@@ -227,7 +148,7 @@ class MemoryStore(NeverWaits):
             now = self._now()
             levels = [self._level(bucket, now) for bucket in buckets]
             wait = max((bucket.wait_s(level) for bucket, level in zip(buckets, levels, strict=True)), default=0.0)
-            if wait > max_wait_s or wait == math.inf:
+            if wait > max_wait_s or wait == FOREVER:
                 return Taken(granted=False, wait_s=wait)
             for bucket, level in zip(buckets, levels, strict=True):
                 self._fill(bucket, level - bucket.amount, now)
@@ -313,23 +234,12 @@ class MemoryStore(NeverWaits):
         """Nothing to close; what is stored stays."""
 
 
-class _Row:
-    """What is kept for one key, until when, and when that is looked at next."""
-
-    __slots__ = ('content', 'due', 'listed', 'until')
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-        self.listed: str | None = None
-        self.until = self.due = _FOREVER
-
-
 def _until(now: float, expire_s: float | None) -> float:
-    return _FOREVER if expire_s is None else now + expire_s
+    return FOREVER if expire_s is None else now + expire_s
 
 
-def _left(row: _Row, now: float) -> float | None:
-    return None if row.until == _FOREVER else row.until - now
+def _left(row: Row, now: float) -> float | None:
+    return None if row.until == FOREVER else row.until - now
 
 
 def from_url(parts: SplitResult, clock: Clock) -> MemoryStore:
