@@ -23,6 +23,7 @@ NAMES = (
     'approvals',
     'batch',
     'attachment',
+    'outage',
 )
 
 
