@@ -98,7 +98,7 @@ async def test_what_a_dead_process_had_set_aside_comes_back(clock: FakeClock) ->
     await dead.take(80, 8)
     await alive.pay(await alive.take(20, 2), 20, 2)
     assert isinstance(await alive.take(1, 1), Full)
-    await clock.advance(4 * 60)
+    await clock.advance(3 * 60 + 1)
     assert isinstance(await alive.take(70, 7), Reservation)
     assert await alive.spent() == [90, 9]
     assert list(alive.ledger.take_reclaimed('k')) == [(80, 8)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
@@ -184,38 +184,36 @@ class Cache(BaseMiddleware[CacheConfig]):
                 yield part
             return
         parts = next_fn(params, ctx)
-        if found is not None:
-            parts = self._listened(found, parts, params, ctx)
-        try:
-            async for part in parts:
-                yield part
-        finally:
-            await close(parts)
-
-    async def _listened(
-        self, ask: Ask, parts: AsyncIterator[StreamPart], params: ModelHookParams, ctx: Ctx
-    ) -> AsyncGenerator[StreamPart, None]:
-        """The same parts. The answer is kept before its end is passed on, however slowly that is read."""
+        if found is None:
+            try:
+                async for part in parts:
+                    yield part
+            finally:
+                await close(parts)
+            return
         answers, folder, begun, old = self._of(ctx), Folder(), False, None
+        add = folder.add
         try:
-            async with Heartbeat(answers.store, ask.lease, self.config.lease_s, ctx.clock) as beat:
+            async with Heartbeat(answers.store, found.lease, self.config.lease_s, ctx.clock) as beat:
                 try:
                     async for part in parts:
-                        folder.add(part)
-                        if type(part) is Finished:
-                            note = await self._keep(answers, ask, folder.response(), params, ctx)
+                        add(part)
+                        if (
+                            type(part) is Finished
+                        ):  # the answer is kept before its end is passed on, however slowly that is read
+                            note = await self._keep(answers, found, folder.response(), params, ctx)
                             part = part.replace(metadata={**(part.metadata or {}), **note})
                         begun = True
                         yield part
                 except LamellaError as error:
                     if begun:
-                        ask.end('failed', error=error)
+                        found.end('failed', error=error)
                         raise
-                    old = self._instead(ask, error, beat, ctx)
+                    old = self._instead(found, error, beat, ctx)
                 finally:
                     await close(parts)
         finally:
-            ask.end('left')
+            found.end('left')
         if old is not None:
             for part in unfold(self._again(old, ctx)):
                 yield part

@@ -58,7 +58,7 @@ class TenantBudgetConfig(BaseModel, frozen=True, extra='forbid', arbitrary_types
         Duration,
         Field(
             gt=0,
-            description='What a call takes at most. What a dead process had set aside is free after four times that.',
+            description='What a call takes at most. What a dead process had set aside is free after three times that.',
         ),
     ] = 600
     unknown_tenant: Annotated[
