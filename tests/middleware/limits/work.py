@@ -87,11 +87,13 @@ async def acted(store: Store, path: str, keys: int) -> dict[str, Any]:
     return results
 
 
-async def together(url: str, calls: int, path: str, limits: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """All of it, on one store: each of the limits one after the other, and the acts."""
+async def together(
+    url: str, path: str, limits: list[tuple[int, dict[str, Any]]], tokens: int, acts: int
+) -> dict[str, Any]:
+    """All of it, on one store: so many calls through each of the limits, one after the other, and the acts."""
     async with Lamella(store=url) as ai:
-        counts = [await limited(ai, calls, options, tokens) for options in limits]
-        return {'limits': counts, 'acts': await acted(ai.resolve_store(None), path, calls)}
+        counts = [await limited(ai, calls, options, tokens) for calls, options in limits]
+        return {'limits': counts, 'acts': await acted(ai.resolve_store(None), path, acts)}
 
 
 async def through_an_outage(url: str, path: str, rounds: int, limit: dict[str, Any]) -> dict[str, Any]:
@@ -167,8 +169,12 @@ class Dying(Acts):
         return key
 
 
-async def dies_at(url: str, path: str, point: str, lease_s: float) -> None:
-    """One act, of the key that is named like the point, and never further than to it."""
+async def dies_at(url: str, path: str, points: list[str], lease_s: float) -> None:
+    """One act for each point, of the key that is named like it, and never further than to it."""
+    await asyncio.gather(*[_stuck_at(url, path, point, lease_s) for point in points])
+
+
+async def _stuck_at(url: str, path: str, point: str, lease_s: float) -> None:
     async with Lamella(store=url) as ai:
         store, stop = ai.resolve_store(None), StopsAt(point)
         release, acquire = store.release, store.acquire
