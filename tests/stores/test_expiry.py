@@ -22,7 +22,7 @@ from tests.servers import PostgresServer, RedisServer, running
 from tests.stores.test_postgres import rows
 
 KEYS = 100_000
-THROUGH_THE_STORE = 20_000  # of them, where each costs a round trip
+THROUGH_THE_STORE = 10_000  # of them, where each costs a round trip
 BRIEF_S = 0.2
 
 
@@ -143,14 +143,14 @@ async def test_postgres_holds_little_more_than_the_living() -> None:
 
         async def look() -> None:
             nonlocal most
-            most = max(most, sum((await rows(server.url)).values()))
+            most = max(most, sum((await rows(server.url, 'lamella')).values()))
 
         await fill_all(store, BRIEF_S, look, keys=THROUGH_THE_STORE, step=1000)
         assert most < THROUGH_THE_STORE / 2
         await fill_postgres(server.url, KEYS - THROUGH_THE_STORE)
         await asyncio.sleep(2 * BRIEF_S)
         await store.sweep()
-        assert sum((await rows(server.url)).values()) == 0
+        assert sum((await rows(server.url, 'lamella')).values()) == 0
         await store.aclose()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -138,47 +138,60 @@ async def test_a_number_that_does_not_fit_is_no_outage(store: Store) -> None:
     assert (await store.add('k')).value == 1
 
 
-async def test_a_schema_that_was_dropped_is_made_again(own_postgres: PostgresServer) -> None:
-    store = open_store(own_postgres.url)
+@pytest.fixture
+def schema() -> str:
+    return f'own_{uuid4().hex}'
+
+
+@pytest.fixture
+def schema_url(postgres_url: str, schema: str) -> str:
+    """A schema that no other test uses, and that nobody has made yet."""
+    return f'{postgres_url}?schema={schema}'
+
+
+async def test_a_schema_that_was_dropped_is_made_again(postgres_url: str, schema: str, schema_url: str) -> None:
+    store = open_store(schema_url)
     await store.add('k')
-    await run(own_postgres.url, 'DROP SCHEMA lamella CASCADE')
+    await run(postgres_url, f'DROP SCHEMA {schema} CASCADE')
     with pytest.raises(LamellaError, match='has lost its tables'):
         await store.add('k')
     assert (await store.add('k')).value == 1
     await store.aclose()
 
 
-async def test_a_newer_schema_is_left_alone(own_postgres: PostgresServer) -> None:
-    newer = len(migrations('lamella')) + 1
-    store = open_store(own_postgres.url)
+async def test_a_newer_schema_is_left_alone(postgres_url: str, schema: str, schema_url: str) -> None:
+    store = open_store(schema_url)
     await store.add('k')
     await store.aclose()
-    await run(own_postgres.url, f'UPDATE lamella.schema_version SET version = {newer}')
+    await run(postgres_url, f'UPDATE {schema}.schema_version SET version = version + 1')
     assert (await store.add('k')).value == 2
     await store.aclose()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(
-    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = [*migrations('lamella'), 'CREATE TABLE lamella.more (x int); SELECT 1 / 0']
+def with_one_more(statement: str) -> Callable[[str], list[str]]:
+    """The migrations, and a further one."""
+    return lambda schema: [*migrations(schema), statement.replace('{schema}', schema)]
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(schema_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = with_one_more('CREATE TABLE {schema}.more (x int); SELECT 1 / 0')
     with monkeypatch.context() as patch:
-        patch.setattr('lamella.stores._postgres.migrations', lambda schema: broken)
-        assert (await failure_of(own_postgres.url)).status == 'INVALID_ARGUMENT'
-    store = open_store(own_postgres.url)
+        patch.setattr('lamella.stores._postgres.migrations', broken)
+        assert (await failure_of(schema_url)).status == 'INVALID_ARGUMENT'
+    store = open_store(schema_url)
     assert (await store.add('k')).value == 1
     await store.aclose()
 
 
 async def test_a_migration_is_made_once_and_keeps_what_is_there(
-    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    schema_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store(own_postgres.url)
+    store = open_store(schema_url)
     await store.add('k')
     await store.aclose()
-    more = [*migrations('lamella'), 'CREATE TABLE lamella.more (x int)']
-    monkeypatch.setattr('lamella.stores._postgres.migrations', lambda schema: more)
-    stores = [open_store(own_postgres.url) for _ in range(4)]
+    more = with_one_more('CREATE TABLE {schema}.more (x int)')
+    monkeypatch.setattr('lamella.stores._postgres.migrations', more)
+    stores = [open_store(schema_url) for _ in range(4)]
     counts = await asyncio.gather(*[one.add('k') for one in stores])
     assert sorted(count.value for count in counts) == [2, 3, 4, 5]
     for one in stores:
@@ -261,41 +274,37 @@ async def test_what_was_numbered_earlier_is_never_seen_later_in_a_list(postgres_
     await store.aclose()
 
 
-async def test_expired_rows_are_removed_as_the_store_is_used(own_postgres: PostgresServer) -> None:
-    store = open_store(own_postgres.url)
+async def test_expired_rows_are_removed_as_the_store_is_used(postgres_url: str, schema: str, schema_url: str) -> None:
+    store = open_store(schema_url)
     for number in range(50):
         await store.put(f'v{number}', b'x', expire_s=0)
         await store.append(f'g{number}', b'x', expire_s=0)
     for _ in range(64):
         await store.add('k')
-    assert await rows(own_postgres.url) == {
-        'items': 0,
-        'logs': 0,
-        'entries': 0,
-        'counters': 1,
-        'buckets': 0,
-        'leases': 0,
-    }
+    left = {'items': 0, 'logs': 0, 'entries': 0, 'counters': 1, 'buckets': 0, 'leases': 0}
+    assert await rows(postgres_url, schema) == left
     await store.aclose()
 
 
-async def rows(url: str) -> dict[str, int]:
+async def rows(url: str, schema: str) -> dict[str, int]:
     connection = await asyncpg.connect(url)
     tables = ('items', 'logs', 'entries', 'counters', 'buckets', 'leases')
-    counted = {table: await connection.fetchval(f'SELECT count(*) FROM lamella.{table}') for table in tables}
+    counted = {table: await connection.fetchval(f'SELECT count(*) FROM {schema}.{table}') for table in tables}
     await connection.close()
     return counted
 
 
-async def test_a_forgotten_store_closes_its_connections(own_postgres: PostgresServer) -> None:
-    store = open_store(own_postgres.url)
+async def test_a_forgotten_store_closes_its_connections(postgres_url: str) -> None:
+    name = uuid4().hex
+    store = open_store(f'{postgres_url}?application_name={name}')
     await store.add('k')
+    watcher = await asyncpg.connect(postgres_url)
+    mine = 'SELECT count(*) FROM pg_stat_activity WHERE application_name = $1'
+    assert await watcher.fetchval(mine, name) == 1
     del store
     gc.collect()
-    watcher = await asyncpg.connect(own_postgres.url)
-    mine = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     async with asyncio.timeout(30):
-        while await watcher.fetchval(mine):  # noqa: ASYNC110 (the server's own books)
+        while await watcher.fetchval(mine, name):  # noqa: ASYNC110 (the server's own books)
             await asyncio.sleep(0.01)
     await watcher.close()
 
