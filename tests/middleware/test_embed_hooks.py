@@ -79,20 +79,20 @@ async def test_a_layer_that_stands_around_embedding_keeps_to_the_contract(name: 
         entered.set()
         await asyncio.Event().wait()
 
-    texts = ('a boat', 'the sea')
+    texts, others, last = ('a boat', 'the sea'), ('wind',), ('sand',)
     world = World(a=[lambda request: paid(1, 2, metadata={'kept': 1}), down('INVALID_ARGUMENT'), waits])
     response = await world.embed(sample(name), texts=texts, context=CONTEXT)
     assert (response.vectors, response.usage.input_tokens, response.metadata['kept']) == (((1.0,), (2.0,)), 5, 1)
     assert response.model == 'v/a'
-    error = await world.embed(sample(name), texts=texts, context=CONTEXT)
+    error = await world.embed(sample(name), texts=others, context=CONTEXT)
     assert (error.status, error.message) == ('INVALID_ARGUMENT', 'down')
     async with no_leaks():
-        task = asyncio.create_task(world.embed(sample(name), texts=texts, context=CONTEXT))
+        task = asyncio.create_task(world.embed(sample(name), texts=last, context=CONTEXT))
         await entered.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert [request.texts for request in world.models['a'].requests] == [texts] * 3
+    assert [request.texts for request in world.models['a'].requests] == [texts, others, last]
 
 
 # ── Retry ───────────────────────────────────────────────────────────────────────────────────────────────────────────
