@@ -22,7 +22,7 @@ from lamella import (
 )
 from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.model import Model
+from lamella.core.model import Model, ModelInfo
 from lamella.core.order import Order
 from lamella.core.outside import outside_context, streamed, whole
 from lamella.core.params import ModelHookParams
@@ -840,3 +840,20 @@ async def test_outside_of_an_app_a_call_is_what_it_is_inside(script: list[Any], 
     last = -1 if isinstance(parts_outside, list) else None  # a run's end has a stop reason
     assert bare(seen_outside[:last]) == bare(seen_inside[:last])
     assert isinstance(parts_outside, list) == isinstance(parts_inside, list)
+
+
+@pytest.mark.parametrize('by_name', [False, True])
+@pytest.mark.parametrize('way', ['native', 'instructions'])
+async def test_a_structured_answer_is_asked_for_in_the_inner_models_own_way(by_name: bool, way: Any) -> None:
+    """Also where the model is only known by its name: what the wrapped one cannot know it leaves to the inner one."""
+    inner = ScriptedModel(['{"x": 3}'], name='own/m', info=ModelInfo(structured_output=way), repeat=True)
+    ai = Lamella()
+    ai.registry.add_model('own/m', inner)
+    model = wrap_language_model(model='own/m' if by_name else inner, middleware=[ModelOnly()])
+    model = wrap_language_model(model=model, middleware=Adds())
+    schema = {'type': 'object', 'properties': {'x': {'type': 'integer'}}}
+    response = await ai.generate(prompt='hi', model=model, output_schema=schema)
+    assert response.output == {'x': 3}
+    assert inner.requests[0].output is not None
+    in_words = any('JSON Schema' in message.text for message in inner.requests[0].messages)
+    assert in_words == (way == 'instructions')

@@ -12,6 +12,7 @@ from lamella.testing import ScriptedModel, checked
 from lamella.types import (
     File,
     Finished,
+    LamellaError,
     MediaPart,
     ModelResponse,
     Raw,
@@ -116,6 +117,23 @@ async def said_after_each(layer: BaseMiddleware[Any], pieces: Sequence[str]) -> 
         if type(part) in (TextDelta, ReasoningDelta):
             said += part.text
     return after
+
+
+async def broken_off(layer: BaseMiddleware[Any], pieces: Sequence[str]) -> tuple[str, str]:
+    """Text and reasoning that the error of a stream holds which fails after these pieces of one block."""
+    script = [ResponseStarted(), *map(TextDelta, pieces), LamellaError('UNAVAILABLE', 'cut')]
+    stream = Lamella(model=ScriptedModel([script]), use=[checked(layer)]).generate_stream(prompt='hi')
+    seen: list[StreamPart] = []
+    failure = None
+    try:
+        async for part in stream:
+            seen.append(part)
+    except LamellaError as error:
+        failure = error
+    said = fold(seen)
+    assert failure is not None
+    assert (failure.partial or ModelResponse()).message.content == said.message.content
+    return said.text, said.reasoning
 
 
 def texts_of(response: ModelResponse) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from lamella.types import (
     fold,
 )
 from tests.middleware.kit import cut, kinds, no_leaks, world
-from tests.middleware.shaping.pieces import REQUEST, answers, one, said_after_each, texts_of, through
+from tests.middleware.shaping.pieces import REQUEST, answers, broken_off, one, said_after_each, texts_of, through
 
 PLAIN = ExtractJson()
 FAR = ' ' * (MAX_SPACE + 1)
@@ -151,6 +151,23 @@ def test_no_more_is_held_back_than_may_be_a_fence(text: str) -> None:
         body = seen[fence.end() :]
         assert body.startswith(so_far)
         assert re.fullmatch(rf'\s{{0,{MAX_SPACE}}}(`{{0,2}}|```\s{{0,{MAX_SPACE}}})', body[len(so_far) :])
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.sampled_from(LIKE_FENCES), max_size=8), transforms)
+def test_a_stream_that_breaks_off_anywhere_has_lost_nothing_that_was_begun(pieces: list[str], change: Any) -> None:
+    """Once something was shown, all that had come is in the error: what may have been a closing fence too, as it came."""
+    text, _ = asyncio.run(broken_off(ExtractJson(transform=change), pieces))
+    whole = ''.join(pieces)
+    if change is not None:
+        assert text == ''  # nothing is shown before the whole is there
+        return
+    opening = re.match(r'\s*```(?:json(?!\w)|(?![^\W\d_]|`))\s*', whole, re.IGNORECASE)
+    far = len(whole) - len(whole.lstrip()) > MAX_SPACE
+    rest = whole[opening.end() :] if opening is not None and not far else whole
+    assert text in (rest, '')
+    if text == '':  # nothing was shown: only what may be a fence had come
+        assert re.fullmatch(r'\s*`*\s*`*(?:j|js|jso|json)?\s*`*\s*', rest, re.IGNORECASE)
 
 
 async def test_other_parts_and_metadata_stay_as_they_are() -> None:

@@ -24,7 +24,7 @@ from lamella.types import (
     fold,
 )
 from tests.middleware.kit import cut, kinds, no_leaks, world
-from tests.middleware.shaping.pieces import answers, one, said_after_each, texts_of, through
+from tests.middleware.shaping.pieces import answers, broken_off, one, said_after_each, texts_of, through
 
 THINK = ExtractReasoning(tag_name='think')
 STARTS = ExtractReasoning(tag_name='think', start_with_reasoning=True)
@@ -180,6 +180,25 @@ def test_no_more_is_held_back_than_may_be_a_tag(text: str) -> None:
             plain, inside = plain + before, not inside
         held = max(n for n in range(len(tag)) if seen.endswith(tag[:n]))
         assert so_far == plain + seen[: len(seen) - held]
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.sampled_from(LIKE_TAGS), max_size=8), st.sampled_from(['\n', '', '--']), st.booleans())
+def test_a_stream_that_breaks_off_anywhere_has_lost_nothing_that_was_begun(
+    pieces: list[str], separator: str, starts: bool
+) -> None:
+    """Once something was shown, all that had come is in the error: what may have been half a tag too, as it came."""
+    layer = ExtractReasoning(tag_name='think', separator=separator, start_with_reasoning=starts)
+    text, reasoning = asyncio.run(broken_off(layer, pieces))
+    whole = ''.join(pieces)
+    if starts and not (whole.startswith('<think>') or '<think>'.startswith(whole)):
+        whole = '<think>' + whole
+    wanted = oracle(whole, '<think>', '</think>', separator)
+    if text or reasoning:
+        assert {'text': text, 'reasoning': reasoning} == wanted
+    else:  # nothing was shown: nothing but tags and what may be one had come
+        held = wanted['text'] + wanted['reasoning']
+        assert '<think>'.startswith(held) or '</think>'.startswith(held)
 
 
 @settings(max_examples=200, deadline=None)

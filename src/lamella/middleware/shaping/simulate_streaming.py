@@ -39,6 +39,9 @@ class WholeModel(Model):
     def option_keys(self) -> tuple[str, ...]:
         return self.inner.option_keys
 
+    def filled(self, request: ModelRequest) -> ModelRequest:
+        return self.inner.filled(request)
+
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
         return await self.inner.generate(request, ctx)
 
