@@ -23,6 +23,7 @@ SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'filesystem': lambda: catalog.Filesystem(root_dir=tempfile.gettempdir()),
     'skills': lambda: catalog.Skills(skill_paths=[SKILLS]),
     'idempotency': lambda: catalog.Idempotency(tools=['look']),
+    'mcp': lambda: catalog.MCP(command=('true',)),
     'model_fallback': lambda: catalog.Fallback(models=['v/b'], commit='finish'),
     'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),

@@ -169,12 +169,17 @@ class GenerateHookParams(Data, frozen=True):
 
 
 class RunHookParams(Data, frozen=True):
-    """One run, as the caller asked for it. `messages` are what the run starts with."""
+    """One run, as the caller asked for it. `messages` are what the run starts with.
+
+    `tools` are what layers add to the run's own when they have to wait for them (a server's, say):
+    `params.replace(tools=(*params.tools, *more))`. What is known before goes into the hook `tools`.
+    """
 
     request: ModelRequest
     model: Model
     max_turns: int
     channel: Channel | None = None
+    tools: tuple[Tool, ...] = ()
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lamella.core.bridge import answer_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.params import GenerateHookParams, ModelHookParams, RunHookParams
+from lamella.core.tools import Tool
 from lamella.engine.resuming import keep, resume
 from lamella.engine.run import Run
-from lamella.engine.tools import answer_requests, sorted_answers
+from lamella.engine.tools import answer_requests, sorted_answers, tool_table
 from lamella.types import GenerateResponse, ModelResponse, StopRun, ToolRequestPart, ungrouped
 
 Ctx = GenerateMiddlewareContext
@@ -49,6 +52,17 @@ def begin(run: Run, params: RunHookParams) -> None:
     run.turns = []
     run.request, run.model, run.max_turns = params.request, params.model, params.max_turns
     run.messages = params.request.messages
+    if params.tools:
+        _add_tools(run, params.tools)
+
+
+def _add_tools(run: Run, added: Sequence[Tool]) -> None:
+    """Beside the run's own. Raises INVALID_ARGUMENT when a name is taken."""
+    own = run.own_tools.values()
+    run.tools = tool_table([*own, *added], ['the call or a layer'] * len(own) + ["a layer's wrap_run"] * len(added))
+    told = {tool.name for tool in run.request.tools}
+    more = [tool.definition for tool in added if tool.name not in told]
+    run.request = run.request.replace(tools=(*run.request.tools, *more))
 
 
 async def take_turn(params: GenerateHookParams, ctx: Ctx) -> ModelResponse:

@@ -103,6 +103,7 @@ class Run:
         'messages',
         'model',
         'options',
+        'own_tools',
         'pending',
         'raised',
         'request',
@@ -127,7 +128,8 @@ class Run:
         max_turns: int,
         max_parallel_tools: int,
     ) -> None:
-        self.request, self.model, self.stack, self.tools = request, model, stack, tools
+        self.request, self.model, self.stack = request, model, stack
+        self.own_tools = self.tools = tools
         self.ledger = ledger
         self.max_turns, self.max_parallel_tools = max_turns, max_parallel_tools
         self.guard: Guard | None = None

@@ -38,12 +38,14 @@ from lamella.middleware.shaping.extract_reasoning import ExtractReasoning
 from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
 from lamella.middleware.tools.artifacts import Artifacts
 from lamella.middleware.tools.filesystem import Filesystem
+from lamella.middleware.tools.mcp import MCP
 from lamella.middleware.tools.skills import Skills
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
 from lamella.middleware.trace.otel_middleware import OTelMiddleware
 
 __all__ = [
+    'MCP',
     'AddToolInputExamples',
     'Artifacts',
     'BaseMiddleware',
