@@ -12,12 +12,15 @@ from lamella.core.embedding import EmbeddingInfo
 from lamella.core.plugin import Plugin
 from lamella.middleware import (
     BaseMiddleware,
+    CircuitBreaker,
     ConcurrencyLimit,
     ConsoleLogger,
     DefaultEmbeddingSettings,
     Fallback,
+    Hedge,
     RateLimit,
     Retry,
+    RetryBudget,
     Timeout,
 )
 from lamella.testing import CollectingSink, FakeClock, ScriptedEmbeddingModel, word_vector
@@ -93,6 +96,41 @@ async def test_a_layer_that_stands_around_embedding_keeps_to_the_contract(name: 
         with pytest.raises(asyncio.CancelledError):
             await task
     assert [request.texts for request in world.models['a'].requests] == [texts, others, last]
+
+
+# ── CircuitBreaker, RetryBudget, Hedge ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_circuit_of_an_embedding_model_opens_and_is_its_own() -> None:
+    world = World(a=[down(), down(), [[1]]], b=[[[2]]])
+    breaker = CircuitBreaker(threshold=2, cooldown_s=30)
+    errors = [await world.embed(breaker) for _ in range(3)]
+    assert [type(error) for error in errors] == [LamellaError, LamellaError, Rejected]
+    assert (await world.embed(Fallback(embedding_models=['v/b']), breaker)).model == 'v/b'
+    await world.clock.sleep(30)
+    response = await world.embed(breaker)
+    assert response.metadata == {'circuit_breaker': {'probe': True, 'closed': True}}
+
+
+@pytest.mark.parametrize('outside', [True, False])
+async def test_retries_of_embedding_calls_are_counted_inside_and_outside(outside: bool) -> None:
+    world = World(a=[down()] * 9)
+    use = [RetryBudget(burst=1, min_per_s=0), Retry(no_jitter=True)]
+    error = await world.embed(*(use if outside else reversed(use)))
+    assert (error.by, len(error.attempts)) == ('retry_budget', 2)
+    assert world.clock.slept == ([1] if outside else [1, 2])
+    assert len(world.sink.named('retry_budget.spent')) == 1
+
+
+async def test_an_embedding_call_that_takes_long_is_sent_twice() -> None:
+    async def slow(request: EmbeddingRequest) -> Any:
+        await world.clock.sleep(60)
+        return [[1]]
+
+    world = World(a=[slow, [[2]]])
+    async with no_leaks():
+        response = await world.embed(Hedge(delay_s=5))
+    assert (response.vectors, response.metadata['hedge']['winner']) == (((2.0,),), 2)
 
 
 # ── Retry ───────────────────────────────────────────────────────────────────────────────────────────────────────────

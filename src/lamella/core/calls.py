@@ -10,7 +10,7 @@ from typing import Any
 from lamella.core.bridge import out_of_order
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.metering import metered, metered_end, metered_failure, metered_leaving
-from lamella.core.params import Continuing, ModelHookParams
+from lamella.core.params import Continuing, EmbedHookParams, ModelHookParams
 from lamella.core.timeouts import Patience, Timeouts, not_in_time, watched
 from lamella.core.wording import ask_in_words
 from lamella.types import (
@@ -77,7 +77,7 @@ async def _escorted(params: ModelHookParams, ctx: Ctx) -> ModelHookParams:
     return params.replace(escorts=tuple([escort for escort in params.escorts if escort.listens]))
 
 
-async def before_wait(params: ModelHookParams, ctx: Ctx) -> None:
+async def before_wait(params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
     """For a layer that waits before it sends this: whoever goes along may refuse it now. Raises Rejected."""
     for escort in params.escorts:
         await escort.before_wait(params, ctx)

@@ -21,6 +21,8 @@ _NO_LIMITS = EmbeddingInfo()
 
 async def call_embedding(params: EmbedHookParams, ctx: Ctx) -> EmbeddingResponse:
     """Ask the model. Raises what the model raises; INTERNAL when it does not give one vector for each text."""
+    for escort in params.escorts:
+        await escort.before(params, ctx)
     model, started, texts = params.model, ctx.clock.now(), len(params.request.texts)
     tells, call = bool(ctx.sinks) and not model.layered, 0
     if not model.layered:

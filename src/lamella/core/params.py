@@ -71,10 +71,10 @@ class Escort:
     __slots__ = ()
     listens: ClassVar[bool] = False
 
-    async def before(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
+    async def before(self, params: ModelHookParams | EmbedHookParams, ctx: GenerateMiddlewareContext) -> None:
         """Raise to refuse this request."""
 
-    async def before_wait(self, params: ModelHookParams, ctx: GenerateMiddlewareContext) -> None:
+    async def before_wait(self, params: ModelHookParams | EmbedHookParams, ctx: GenerateMiddlewareContext) -> None:
         """Raise to refuse this request already before a layer waits to send it. `before` is asked all the same."""
 
     def heard(self, part: StreamPart) -> None:
@@ -107,6 +107,11 @@ class EmbedHookParams(Data, frozen=True):
     request: EmbeddingRequest
     model: EmbeddingModel
     attempt: int = 1
+    escorts: tuple[Escort, ...] = ()
+
+    def escorted(self, escort: Escort) -> EmbedHookParams:
+        """The same call with one escort more."""
+        return self.replace(escorts=(*self.escorts, escort))
 
 
 class Approval(Data, frozen=True):

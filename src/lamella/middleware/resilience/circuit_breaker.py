@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.middleware import AnyAnswer, AnyParams, BaseMiddleware, Next, NextStream
 from lamella.core.order import Order
-from lamella.core.params import Escort, ModelHookParams
+from lamella.core.params import EmbedHookParams, Escort, ModelHookParams
 from lamella.core.ports import Store
 from lamella.middleware._circuit import Circuit, Entry, State
 from lamella.middleware._fields import Count, Duration, Statuses
@@ -23,7 +23,6 @@ from lamella.types import (
     ConfigError,
     Finished,
     LamellaError,
-    ModelResponse,
     Rejected,
     Status,
     StreamPart,
@@ -138,7 +137,7 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
         kind = c.key if isinstance(c.key, str) else 'one' if c.key is None else 'own'
         self._prefix = f'circuit_breaker:{part(c.scope)}:{part("-".join(map(str, (*rules, *c.statuses))))}:{kind}:'
 
-    async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
+    async def wrap_model(self, params: AnyParams, ctx: Ctx, next_fn: Next[AnyParams, AnyAnswer]) -> AnyAnswer:
         guard = await self._enter(params, ctx)
         if guard is None:
             return await next_fn(params, ctx)
@@ -148,6 +147,8 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
             await guard.failed(error)
             raise
         return with_notes(response, await guard.succeeded(), None)
+
+    wrap_embed = wrap_model
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         guard = await self._enter(params, ctx)
@@ -167,7 +168,7 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
                 await guard.left()
             await close(parts)
 
-    async def _enter(self, params: ModelHookParams, ctx: Ctx) -> _Guard | None:
+    async def _enter(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> _Guard | None:
         """The call's place at its circuit; `None` when another such layer outside guards it. Raises Rejected."""
         key = key_of(self.config.key, params, ctx)
         mark = _Mark(self._prefix + part(key))

@@ -9,14 +9,16 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware, NextModel, NextStream
+from lamella.core.middleware import AnyAnswer, AnyParams, BaseMiddleware, Next, NextStream
 from lamella.core.order import Order
-from lamella.core.params import ModelHookParams
+from lamella.core.params import EmbedHookParams, ModelHookParams
 from lamella.middleware._fields import Count, Duration
 from lamella.middleware._race import Latencies, Race, Share, known
 from lamella.middleware._relay import MAX_HELD, paid_for, with_debts, with_notes
 from lamella.types import (
     JSON,
+    EmbeddingRequest,
+    EmbeddingResponse,
     Finished,
     LamellaError,
     ModelRequest,
@@ -30,7 +32,7 @@ from lamella.types import (
 
 T = TypeVar('T')
 Ctx = GenerateMiddlewareContext
-Safe = Callable[[ModelRequest], bool]
+Safe = Callable[[Any], bool]  # of a ModelRequest or an EmbeddingRequest
 # Options with which a provider itself acts or remembers, so that a second request is a second act.
 ACTING = ('background', 'container', 'conversation', 'mcp_servers', 'store', 'tools')
 
@@ -111,16 +113,18 @@ class Hedge(BaseMiddleware[HedgeConfig]):
         self._share = Share(self.config.max_ratio)
         self._latencies = Latencies(self.config.samples)
 
-    async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
+    async def wrap_model(self, params: AnyParams, ctx: Ctx, next_fn: Next[AnyParams, AnyAnswer]) -> AnyAnswer:
         delay_s, started = self._delay_s(params, ctx, 'whole'), ctx.clock.now()
         if delay_s is None:
             response = await next_fn(params, ctx)
             self._learn(params, 'whole', ctx.clock.now() - started)
             return response
-        race = Race[ModelResponse](ctx.clock)
+        race = Race[AnyAnswer](ctx.clock)
         second = self._second(params, ctx, delay_s, lambda again: next_fn(again, ctx))
         response = await self._run(race, next_fn(params, ctx), delay_s, second)
         return with_notes(response, self._settled(race, params, ctx, delay_s, 'whole'), _used(known(race.others)))
+
+    wrap_embed = wrap_model
 
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         delay_s, started, seen = self._delay_s(params, ctx, 'first'), ctx.clock.now(), False
@@ -149,10 +153,10 @@ class Hedge(BaseMiddleware[HedgeConfig]):
             for stream in streams:
                 await close(stream)
 
-    def _delay_s(self, params: ModelHookParams, ctx: Ctx, what: str) -> float | None:
+    def _delay_s(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx, what: str) -> float | None:
         """When the second request would go; `None` when it must not, or nobody knows when."""
         c = self.config
-        if params.continues is not None or ctx.committed or not (c.safe or _is_safe)(params.request):
+        if ctx.committed or _continues(params) or not (c.safe or _is_safe)(params.request):
             return None
         self._share.called()
         delay_s = c.delay_s
@@ -163,16 +167,16 @@ class Hedge(BaseMiddleware[HedgeConfig]):
         remaining_s = ctx.remaining_s()
         return None if delay_s is None or (remaining_s is not None and delay_s >= remaining_s) else delay_s
 
-    def _learn(self, params: ModelHookParams, what: str, seconds: float) -> None:
+    def _learn(self, params: ModelHookParams | EmbedHookParams, what: str, seconds: float) -> None:
         if self.config.percentile is not None:
             self._latencies.of(f'{what} {params.model.name}').add(seconds)
 
     def _second(
         self,
-        params: ModelHookParams,
+        params: AnyParams,
         ctx: Ctx,
         delay_s: float,
-        ask: Callable[[ModelHookParams], Coroutine[Any, Any, T]],
+        ask: Callable[[AnyParams], Coroutine[Any, Any, T]],
     ) -> Callable[[], Coroutine[Any, Any, T] | None]:
         model = params.model.name
 
@@ -198,7 +202,9 @@ class Hedge(BaseMiddleware[HedgeConfig]):
             with_debts(error, _used(known(race.others)))
             raise
 
-    def _settled(self, race: Race[Any], params: ModelHookParams, ctx: Ctx, delay_s: float, what: str) -> JSON:
+    def _settled(
+        self, race: Race[Any], params: ModelHookParams | EmbedHookParams, ctx: Ctx, delay_s: float, what: str
+    ) -> JSON:
         """Learn from a race that was won. What the answer says of it."""
         took_s = race.first_took_s or 0.0
         other = known(race.others)
@@ -211,7 +217,11 @@ class Hedge(BaseMiddleware[HedgeConfig]):
         return {'hedge': {'winner': race.winner + 1, 'delay_s': delay_s, 'loser': loser}}
 
 
-def _is_safe(request: ModelRequest) -> bool:
+def _continues(params: ModelHookParams | EmbedHookParams) -> bool:
+    return isinstance(params, ModelHookParams) and params.continues is not None
+
+
+def _is_safe(request: ModelRequest | EmbeddingRequest) -> bool:
     return not any(options.get(name) for options in request.provider_options.values() for name in ACTING)
 
 
@@ -239,7 +249,7 @@ def _used(other: Any) -> Usage | None:
     """What the loser is known to have used."""
     if isinstance(other, LamellaError):
         return paid_for(other)
-    return other.usage if isinstance(other, ModelResponse) else None
+    return other.usage if isinstance(other, (ModelResponse, EmbeddingResponse)) else None
 
 
 def _ended(part: StreamPart, notes: JSON, paid: Usage | None) -> StreamPart:

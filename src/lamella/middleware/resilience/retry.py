@@ -174,8 +174,7 @@ class Retry(BaseMiddleware[RetryConfig]):
     ) -> None:
         """Tell of the wait. Raises Rejected when a layer outside will not have the retry: then nobody need wait for it."""
         try:
-            if isinstance(asked, ModelHookParams):
-                await before_wait(asked, ctx)
+            await before_wait(asked, ctx)
         except Rejected as refused:
             ctx.emit('retry.gave_up', attempts=retries + 1, reason='refused', error=refused)
             raise refused from error

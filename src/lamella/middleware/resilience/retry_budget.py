@@ -7,13 +7,13 @@ from typing import Annotated, TypedDict, Unpack
 from pydantic import BaseModel, Field, model_validator
 
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.middleware import BaseMiddleware
-from lamella.core.params import Escort, ModelHookParams
+from lamella.core.middleware import AnyParams, BaseMiddleware, NextEmbed
+from lamella.core.params import EmbedHookParams, Escort, ModelHookParams
 from lamella.core.ports import Bucket, Store, Taken
 from lamella.middleware._fields import Duration
 from lamella.middleware._keys import Key, KeySetting, key_of, part
 from lamella.middleware._state import OnStoreError, StoreSetting, ask_store
-from lamella.types import Rejected
+from lamella.types import EmbeddingResponse, Rejected
 
 Ctx = GenerateMiddlewareContext
 
@@ -87,6 +87,12 @@ class RetryBudget(BaseMiddleware[RetryBudgetConfig]):
         self._prefix = f'retry_budget:{part(c.scope)}:{c.ratio!r}-{c.min_per_s!r}-{c.burst!r}:{kind}:'
 
     async def transform_params(self, params: ModelHookParams, ctx: Ctx) -> ModelHookParams:
+        return self._escorted(params)
+
+    async def wrap_embed(self, params: EmbedHookParams, ctx: Ctx, next_fn: NextEmbed) -> EmbeddingResponse:
+        return await next_fn(self._escorted(params), ctx)
+
+    def _escorted(self, params: AnyParams) -> AnyParams:
         if any(isinstance(escort, _Purse) and escort.prefix == self._prefix for escort in params.escorts):
             return params  # another one like this counts already
         return params.escorted(_Purse(self, self._prefix))
@@ -97,7 +103,7 @@ class RetryBudget(BaseMiddleware[RetryBudgetConfig]):
             paying = ctx.ai.resolve_store(self.config.store).settle([self._bucket(key, -self.config.ratio)])
             await ask_store(self, ctx, paying, 'allow', None)
 
-    async def take(self, key: str, params: ModelHookParams, ctx: Ctx) -> None:
+    async def take(self, key: str, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
         """A retry. Raises Rejected when there is nothing left."""
         taking = ctx.ai.resolve_store(self.config.store).take([self._bucket(key, 1.0)])
         taken = await ask_store(self, ctx, taking, self.config.on_store_error, Taken(granted=True))
@@ -130,11 +136,11 @@ class _Purse(Escort):
         self._asked: set[str] = set()
         self._taken: set[tuple[str, int]] = set()
 
-    async def before_wait(self, params: ModelHookParams, ctx: Ctx) -> None:
+    async def before_wait(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
         await self._layer.take(key_of(self._layer.config.key, params, ctx), params, ctx)
         self._taken.add((params.model.name, params.attempt))
 
-    async def before(self, params: ModelHookParams, ctx: Ctx) -> None:
+    async def before(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
         model, key = params.model.name, key_of(self._layer.config.key, params, ctx)
         is_first = params.attempt == 1 and model not in self._asked
         self._asked.add(model)
