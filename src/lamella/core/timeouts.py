@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any
 
@@ -160,16 +161,46 @@ class Patience:
             self._handle, self._rings_at = None, math.inf
 
 
+@types.coroutine
+def _the_rest(step: Generator[Any, Any, StreamPart], signal: Any) -> Generator[Any, Any, StreamPart]:
+    """Goes on with a step that has begun, and waits for `signal`."""
+    while True:
+        try:
+            value = yield signal
+        except BaseException as error:
+            resume: Callable[[Any], Any] = step.throw
+            value = error
+        else:
+            resume = step.send
+        try:
+            signal = resume(value)
+        except StopIteration as done:
+            result: StreamPart = done.value
+            return result
+
+
 async def watched(parts: AsyncIterator[StreamPart], patience: Patience) -> AsyncGenerator[StreamPart, None]:
-    """The same parts, each waited for with patience. They are left open: close them."""
+    """The same parts, each waited for with patience. They are left open: close them.
+
+    A part that is there already is taken by one step of the inner stream, without a clock or a timer.
+    """
     pull, first = parts.__anext__, True
+    part: StreamPart
     try:
         while True:
-            with patience:
-                try:
-                    part = await pull()
-                except StopAsyncIteration:
-                    return
+            step: Any = pull().__await__()
+            try:
+                signal = step.send(None)
+            except StopIteration as ready:
+                part = ready.value
+            except StopAsyncIteration:
+                return
+            else:
+                with patience:
+                    try:
+                        part = await _the_rest(step, signal)
+                    except StopAsyncIteration:
+                        return
             if first and type(part) in CONTENT_PARTS:
                 first = False
                 patience.heard_content()

@@ -70,7 +70,7 @@ async def test_so_many_failures_in_a_row_open_it_and_a_probe_closes_it(streaming
     assert await world.call(3) == '...'
     assert world.last.metadata == {}
     assert world.told == [
-        'opened', 'refused', 'refused', 'refused', 'probing', 'opened', 'refused', 'refused', 'probing', 'closed',
+        'opened', 'refused', 'refused', 'refused', 'half_open', 'opened', 'refused', 'refused', 'half_open', 'closed',
     ]  # fmt: skip
     opened = world.sink.named('circuit_breaker.opened')
     assert [event.facts['why'] for event in opened] == ['3 failures in a row', 'a probe failed']
@@ -190,7 +190,7 @@ async def test_a_probe_that_says_nothing_of_the_model_gives_its_place_back(strea
     with pytest.raises(ZeroDivisionError):
         await world.call()
     assert await world.call() == '.'
-    assert world.told == ['opened', *['probing'] * 4, 'closed']
+    assert world.told == ['opened', *['half_open'] * 4, 'closed']
 
 
 @in_virtual_time
@@ -305,7 +305,7 @@ async def test_of_two_alike_in_one_stack_the_outer_one_decides(streaming: bool) 
     assert await world.call(3) == 'xxr'
     await asyncio.sleep(5)
     assert await world.call(2) == '..'
-    assert world.told == ['opened', 'refused', 'probing', 'closed']
+    assert world.told == ['opened', 'refused', 'half_open', 'closed']
 
 
 @modes

@@ -366,6 +366,21 @@ async def test_a_retry_inside_runs_in_both_and_one_outside_begins_the_race_anew(
 
 @modes
 @in_virtual_time
+async def test_layers_that_know_nothing_of_streams_may_stand_on_both_sides(streaming: bool) -> None:
+    class Limit(BaseMiddleware[Any]):
+        async def wrap_model(self, params: Any, ctx: Any, next_fn: Any) -> Any:
+            async with asyncio.timeout(30):
+                return await next_fn(params, ctx)
+
+    model = Timed((9, 'one'), (1, 'two ', 5, 'words'))
+    ai, _ = timed_app(model)
+    async with no_leaks():
+        answer = await tried(ai, streaming, [Limit(), Hedge(delay_s=4), Limit()])
+    assert (answer.text, now()) == (('two words', 10) if streaming else ('one', 9))
+
+
+@modes
+@in_virtual_time
 async def test_timeouts_inside_are_each_request_s_own(streaming: bool) -> None:
     model = Timed((60, 'one'), (3, 'two'))
     ai, _ = timed_app(model)

@@ -118,7 +118,7 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
     does not count after it.
 
     Of two with the same settings and key in one stack the outer one decides.
-    Events: `circuit_breaker.opened(model, key, why, cooldown_s)`, `circuit_breaker.probing(model, key)`,
+    Events: `circuit_breaker.opened(model, key, why, cooldown_s)`, `circuit_breaker.half_open(model, key)`,
     `circuit_breaker.closed(model, key)`, `circuit_breaker.refused(model, key, why, retry_after_s)`, `store.away`. The answer to a
     probe has `metadata['circuit_breaker'] = {'probe': True, 'closed': bool}`.
     """
@@ -180,7 +180,7 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
         if guard.entry is not None and guard.entry.wait_s is not None:
             raise guard.refusal(guard.entry.state, guard.entry.wait_s)
         if guard.entry is not None and guard.entry.probe is not None:
-            guard.tell('probing')
+            guard.tell('half_open')
         return guard
 
     def counts(self, error: BaseException) -> bool:
