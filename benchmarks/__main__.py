@@ -24,6 +24,7 @@ NAMES = (
     'batch',
     'attachment',
     'outage',
+    'injection',
 )
 
 

@@ -34,6 +34,7 @@ from lamella.middleware import (
     LoopGuard,
     OTelMiddleware,
     PIIRedaction,
+    PromptInjectionScreen,
     RateLimit,
     Retry,
     RetryBudget,
@@ -84,6 +85,7 @@ TOOL_LAYERS: Layers = {
     'Idempotency': lambda: Idempotency(tools=['add'], scope='run'),
     'Idempotency(replay)': lambda: Idempotency(tools=['add']),
     'PIIRedaction': lambda: PIIRedaction(),
+    'PromptInjectionScreen': lambda: PromptInjectionScreen(),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
 

@@ -29,6 +29,7 @@ from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
 from lamella.middleware.safety.pii_redaction import PIIRedaction
+from lamella.middleware.safety.prompt_injection_screen import PromptInjectionScreen
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
 from lamella.middleware.shaping.default_embedding_settings import DefaultEmbeddingSettings
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
@@ -74,6 +75,7 @@ __all__ = [
     'Order',
     'OrderWarning',
     'PIIRedaction',
+    'PromptInjectionScreen',
     'RateLimit',
     'Retry',
     'RetryBudget',
