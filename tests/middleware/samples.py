@@ -17,6 +17,7 @@ SKILLS = Path(__file__).resolve().parents[2] / 'examples' / 'skills'
 SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'concurrency_limit': lambda: catalog.ConcurrencyLimit(max_concurrent=4),
     'console_logger': lambda: catalog.ConsoleLogger(stream=io.StringIO()),
+    'content_policy': lambda: catalog.ContentPolicy(banned=['acme']),
     'default_instructions': lambda: catalog.DefaultInstructions(text='Be brief.'),
     'extract_reasoning': lambda: catalog.ExtractReasoning(tag_name='think'),
     'fallback': lambda: catalog.Fallback(models=['v/b'], on_partial='restart'),

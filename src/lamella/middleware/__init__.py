@@ -28,6 +28,7 @@ from lamella.middleware.resilience.loop_guard import LoopGuard
 from lamella.middleware.resilience.retry import Retry
 from lamella.middleware.resilience.retry_budget import RetryBudget
 from lamella.middleware.resilience.timeout import Timeout
+from lamella.middleware.safety.content_policy import ContentPolicy
 from lamella.middleware.safety.pii_redaction import PIIRedaction
 from lamella.middleware.safety.prompt_injection_screen import PromptInjectionScreen
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
@@ -54,6 +55,7 @@ __all__ = [
     'CircuitBreaker',
     'ConcurrencyLimit',
     'ConsoleLogger',
+    'ContentPolicy',
     'Continuing',
     'CostTracking',
     'DefaultEmbeddingSettings',
