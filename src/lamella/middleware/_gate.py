@@ -132,6 +132,7 @@ class Gate:
         """The parts that may go now. Pieces of one text that waited for each other go as one: the first alone might show what
         only the next makes harmless."""
         last: Any = None
+        part: Any
         for part in self._ready():
             if last is not None and _joins(last, part):
                 last = last.replace(text=last.text + part.text)
