@@ -391,6 +391,16 @@ async def test_nothing_is_kept_for_ever(server) -> None:
     assert all(len(row.content.value) < 4 for row in at.store._tables['value'].values())
 
 
+async def test_lists_do_not_grow_when_nobody_reads_them(server) -> None:
+    at = server(settings=ApprovalSettings(expires_s=60, kept_s=600))
+    for _ in range(200):
+        at.ai.default_model, at.ai._default = ScriptedModel([ONE]), None
+        await at.interrupted()
+        await at.clock.advance(100)
+    listed = [row.content.value for key, row in at.store._tables['value'].items() if ':open:' in key]
+    assert sum(value.count(b'run_') for value in listed) < 80
+
+
 # ── what failed, and what nobody knows ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -64,6 +64,7 @@ class Desk:
         if await self.store.put_if_absent(self.key('run', saved.id), value, expire_s=lasting) is not None:
             return False
         await self._list(saved.id, lambda runs: {**runs, saved.id: saved.at_s})
+        await self._forget_the_oldest(saved.id[4], lasting)
         for call in saved.calls:
             id = f'{saved.id}.{call.number}'
             position = await self.note(id, 'requested', '')
@@ -115,6 +116,13 @@ class Desk:
                 return
             if await self.store.compare_and_put(self.key('open', shard), version, pack(changed, 'a list')) is not None:
                 return
+
+    async def _forget_the_oldest(self, shard: str, lasting: float) -> None:
+        """One for each that is added, so that lists do not grow when nobody reads them."""
+        runs, _ = await self._listed(shard)
+        id = min(runs, key=lambda id: runs[id], default=None)
+        if id is not None and self.clock.time() - runs[id] > lasting:
+            await self._open_run(id, runs[id])
 
     async def _unlist(self, id: str) -> None:
         await self._list(id, lambda runs: {other: at_s for other, at_s in runs.items() if other != id})
