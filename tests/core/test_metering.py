@@ -201,6 +201,17 @@ async def test_a_model_with_layers_of_its_own_is_one_call_with_what_its_attempts
         assert [(call.layered, call.own_price, call.usage) for call in meter.calls] == [(True, False, response.usage)]
 
 
+async def test_a_model_that_asked_another_one_inside_costs_what_that_one_does() -> None:
+    prices = PriceTable(
+        {'x/a': {'input_per_mtok': 9e6, 'output_per_mtok': 0}, 'x/b': {'input_per_mtok': 1e6, 'output_per_mtok': 0}}
+    )
+    cheap = ScriptedModel([answer()], name='x/b')
+    down = ScriptedModel([lambda request: LamellaError('UNAVAILABLE', 'down')], name='x/a')
+    fixed, meter = wrap_language_model(model=down, middleware=Fallback(models=[cheap])), Metered(prices)
+    response = await Lamella(model=fixed).generate(prompt='hi', use=[meter])
+    assert (response.usage.cost_usd, [call.used.cost_usd for call in meter.calls]) == (1.0, [1.0])
+
+
 async def test_layers_inside_a_model_price_first() -> None:
     dear = PriceTable({'x/a': {'input_per_mtok': 9_000_000, 'output_per_mtok': 0}})
     inner, outer = Metered(dear), Metered()

@@ -90,8 +90,7 @@ async def _call_in_parts(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
         async for part in parts:
             folder.add(part)
     except LamellaError as error:
-        if error.partial is None and folder.has_content:
-            error.partial = folder.response()
+        folder.tell(error)
         raise
     finally:
         await parts.aclose()

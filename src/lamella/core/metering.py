@@ -124,14 +124,21 @@ def _tell(
     account, model, guess = params.account or Account(), params.model, None
     own_price = usage is not None and usage.cost_usd is not None
     if usage is not None:
-        usage = priced(usage, account.prices, model.name, answered, ctx)
+        usage = _priced(usage, account, model, answered, ctx)
     elif outcome == 'answered' or any(type(part) not in STREAM_PARTS or is_content(part) for part in heard):
-        guess = priced(guessed(params.request, heard), account.prices, model.name, answered, ctx)
+        guess = _priced(guessed(params.request, heard), account, model, answered, ctx)
     call = RawCall(model.name, params.request, outcome, usage, guess, answered, own_price, model.layered)
     notes: JSON = {}
     for meter in account.meters:
         notes.update(meter(call, ctx))
     return call, notes
+
+
+def _priced(usage: Usage, account: Account, model: Any, answered: str | None, ctx: Ctx) -> Usage:
+    """A model with layers of its own may have asked another one, which its answer names."""
+    if model.layered and answered is not None:
+        usage = priced(usage, account.prices, answered, None, ctx)
+    return priced(usage, account.prices, model.name, answered, ctx)
 
 
 def priced(usage: Usage, prices: Prices | None, asked: str, answered: str | None, ctx: Ctx) -> Usage:

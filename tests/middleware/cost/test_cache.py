@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lamella import Lamella, LamellaError, ModelResponse, Usage, wrap_language_model
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.models import ModelRef
-from lamella.middleware import Cache, CostTracking, Fallback, RateLimit, Retry, TenantBudget
+from lamella.middleware import Cache, CostTracking, Fallback, RateLimit, Retry, SimulateStreaming, TenantBudget
 from lamella.middleware._answers import VERSION, Kept, decoded, encoded, key_of_request
 from lamella.middleware._cached import Ask
 from lamella.stores.memory import MemoryStore
@@ -282,6 +282,15 @@ async def test_a_models_own_settings_and_layers_are_part_of_the_key() -> None:
         assert note(await app.answer(layer, model=one))['hit']
         assert calls(app) == before + 1
     assert note(await app.answer(layer, config={'temperature': 1}))['hit']  # it is what the reference says
+
+
+async def test_a_model_that_only_simulates_streams_has_its_own_settings_in_the_key() -> None:
+    app, use = world(), [SimulateStreaming(), Cache()]
+    for seed in (1, 2):
+        assert not note(
+            await app.ai.generate_stream(prompt='hi', use=use, model=ModelRef('v/a', {'seed': seed})).response
+        )['hit']
+    assert calls(app) == 2
 
 
 async def test_scopes_are_apart_and_instances_of_one_are_not() -> None:
