@@ -7,10 +7,11 @@ reported, also of attempts that failed, and tells every meter once for each call
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from lamella.core.context import GenerateMiddlewareContext
-from lamella.core.estimate import estimate_json, estimate_text, estimate_tokens
 from lamella.core.prices import Prices, price_of
 from lamella.types import (
     JSON,
@@ -169,14 +170,22 @@ def guessed(request: ModelRequest, heard: Sequence[Any]) -> Usage:
             folder.add(part)
     said = sum([_said(part) for part in (*content, *folder.content())])
     unfinished = [part.delta for part in heard if type(part) is ToolInputDelta and part.index not in asked]
-    said += estimate_text(''.join(unfinished)) if unfinished else 0
-    read = estimate_tokens(request)
+    said += _estimates().estimate_text(''.join(unfinished)) if unfinished else 0
+    read: int = _estimates().estimate_tokens(request)
     return Usage(read, said, read + said)
 
 
 def _said(part: Any) -> int:
+    tokens = 0
     if isinstance(part, (TextPart, ReasoningPart)):
-        return estimate_text(part.text)
-    if isinstance(part, ToolRequestPart):
-        return estimate_text(part.tool_request.name) + estimate_json(part.tool_request.input)
-    return 0
+        tokens = _estimates().estimate_text(part.text)
+    elif isinstance(part, ToolRequestPart):
+        request = part.tool_request
+        tokens = _estimates().estimate_text(request.name) + _estimates().estimate_json(request.input)
+    return tokens
+
+
+@cache
+def _estimates() -> Any:
+    """Loaded by the first guess: it takes some milliseconds, which few programs need."""
+    return import_module('lamella.core.estimate')
