@@ -11,22 +11,44 @@ from typing import Any, Literal
 import msgspec
 
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.embedding import EmbeddingInfo, EmbeddingModel
 from lamella.core.model import Model, ModelInfo
 from lamella.core.plugin import Plugin
 from lamella.plugins._http import load
-from lamella.types import ConfigError, Finished, LamellaError, ModelRequest, ModelResponse, StreamPart
+from lamella.types import (
+    ConfigError,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Finished,
+    LamellaError,
+    ModelRequest,
+    ModelResponse,
+    StreamPart,
+)
 from lamella.wire.errors import classify, redacted, retry_after_s
 from lamella.wire.openai_chat import OpenAIChatCodec
+from lamella.wire.openai_embeddings import OpenAIEmbeddingCodec
 from lamella.wire.sse import Event
 
 _OURS = frozenset(
     ('model', 'messages', 'stream', 'num_retries', 'max_retries', 'fallbacks', 'context_window_fallback_dict')
 )
 _FOREIGN = ('litellm', 'openai', 'httpx', 'httpx2', 'httpcore', 'aiohttp')
+_BATCH = EmbeddingInfo(max_batch=96, max_batch_bytes=300_000)  # what most of its providers take
 _WHY = 'requests set these themselves, and retries and fallbacks are the layers Retry and Fallback'
 _MAX_MESSAGE = 2000
 # One call is one attempt. Without the last, LiteLLM asks for the package mcp whenever tools are given, and may run tools itself.
 _ALONE = {'num_retries': 0, 'max_retries': 0, '_skip_mcp_handler': True}
+
+
+class _Zero(int):
+    """No retries, where LiteLLM takes a plain 0 for "not said" and retries twice."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_ALONE_EMBEDDING = {'num_retries': 0, 'max_retries': _Zero(0)}
 
 
 class LiteLLM(Plugin):
@@ -35,7 +57,7 @@ class LiteLLM(Plugin):
     Keys and base URLs are LiteLLM's own (`OPENAI_API_KEY`, `AZURE_API_BASE` …) unless given here; `timeout_s` is handed on as
     its timeout, and `options` are any further arguments of `litellm.acompletion` for every call (`api_version`,
     `drop_params=True` …). Those of one call are `provider_options['litellm']`. LiteLLM's own retries and fallbacks are off:
-    `Retry` and `Fallback` do that, and see every attempt.
+    `Retry` and `Fallback` do that, and see every attempt. `embeddings` says how many texts one call may embed.
 
     LiteLLM takes seconds to import, so that happens when a model is first used, in a thread. It then would download its
     table of prices, which `LITELLM_LOCAL_MODEL_COST_MAP` prevents unless you set it to `False` yourself.
@@ -51,18 +73,23 @@ class LiteLLM(Plugin):
         timeout_s: float | None = None,
         structured_output: Literal['native', 'instructions'] = 'instructions',
         options: Mapping[str, Any] | None = None,
+        embeddings: EmbeddingInfo = _BATCH,
     ) -> None:
         given = {'api_key': api_key, 'base_url': base_url, 'timeout': timeout_s}
         self._options = {**(options or {}), **{name: value for name, value in given.items() if value is not None}}
         if refused := sorted(self._options.keys() & _OURS):
             raise ConfigError(f'LiteLLM(options=…) has {", ".join(refused)}: {_WHY}')
         self._info = ModelInfo(structured_output=structured_output)
+        self._embeddings = embeddings
 
     def __repr__(self) -> str:
         return 'LiteLLM()'
 
     def model(self, name: str) -> Model:
         return LiteLLMModel(name, self._options, self._info)
+
+    def embedding_model(self, name: str) -> EmbeddingModel:
+        return LiteLLMEmbeddingModel(name, self._options, self._embeddings)
 
 
 class LiteLLMModel(Model):
@@ -103,9 +130,7 @@ class LiteLLMModel(Model):
         if self.info.structured_output == 'instructions':
             request = request.replace(output=None)  # asked for in words already
         encoded = self._codec.encode_request(request, self._model, stream=stream)
-        arguments: dict[str, Any] = msgspec.json.decode(encoded.body)
-        if refused := sorted((arguments.keys() & _OURS) - {'model', 'messages', 'stream'}):
-            raise LamellaError('INVALID_ARGUMENT', f"provider_options['litellm'] has {', '.join(refused)}: {_WHY}")
+        arguments = _arguments(encoded.body, ('model', 'messages', 'stream'))
         if self._litellm is None:
             self._litellm = await _load()
         try:
@@ -115,6 +140,43 @@ class LiteLLMModel(Model):
                 raise
             raise _error(error, self.name, ctx) from error
         return answer, encoded.warnings
+
+
+class LiteLLMEmbeddingModel(EmbeddingModel):
+    """One embedding model of LiteLLM. Vectors are asked for as numbers, which all of its providers have. The address has another
+    name here than where answers are asked for."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], info: EmbeddingInfo) -> None:
+        self.name, self.info = f'litellm/{name}', info
+        self._model = name
+        self._options = {'api_base' if key == 'base_url' else key: value for key, value in options.items()}
+        self._codec = OpenAIEmbeddingCodec('litellm')
+        self._litellm: Any = None
+
+    def __repr__(self) -> str:
+        return f'LiteLLMEmbeddingModel({self.name!r})'
+
+    async def embed(self, request: EmbeddingRequest, ctx: GenerateMiddlewareContext) -> EmbeddingResponse:
+        arguments = _arguments(self._codec.encode_request(request, self._model).body, ('model', 'input'))
+        if 'encoding_format' not in (request.provider_options.get('litellm') or {}):
+            del arguments['encoding_format']
+        if self._litellm is None:
+            self._litellm = await _load()
+        try:
+            answer = await self._litellm.aembedding(**{**self._options, **arguments, **_ALONE_EMBEDDING})
+        except Exception as error:
+            if not _is_foreign(error):
+                raise
+            raise _error(error, self.name, ctx) from error
+        return self._codec.decode_response(answer.model_dump_json().encode()).replace(model=self.name)
+
+
+def _arguments(body: bytes, ours: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments of LiteLLM's functions. Raises INVALID_ARGUMENT for options that are not the caller's."""
+    arguments: dict[str, Any] = msgspec.json.decode(body)
+    if refused := sorted((arguments.keys() & _OURS) - set(ours)):
+        raise LamellaError('INVALID_ARGUMENT', f"provider_options['litellm'] has {', '.join(refused)}: {_WHY}")
+    return arguments
 
 
 async def _load() -> Any:
