@@ -8,8 +8,9 @@ import pytest
 from lamella import Lamella, LamellaError
 from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
+from lamella.core.models import ModelRef
 from lamella.core.params import Continuing, Escort, ModelHookParams
-from lamella.middleware import BaseMiddleware, Retry
+from lamella.middleware import BaseMiddleware, Retry, wrap_language_model
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
 from lamella.types import (
     Finished,
@@ -188,3 +189,38 @@ async def test_what_had_arrived_of_a_whole_call_that_is_listened_to_is_in_its_er
         await call_model(asked, ctx())
     assert caught.value.partial is not None
     assert caught.value.partial.text == 'Half'
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+async def test_escorts_go_along_into_a_model_with_layers_inside(streaming) -> None:
+    class Sends(BaseMiddleware[Any]):
+        async def transform_params(self, params: Any, ctx: Any) -> Any:
+            return params.escorted(Goes(log))
+
+    log: list[Any] = []
+    raw = ScriptedModel([LamellaError('UNAVAILABLE', 'down')] * 3 + ['x'], name='x/a')
+    inside = wrap_language_model(model=raw, middleware=[Retry(max_retries=1)])
+    ai = Lamella(clock=FakeClock())
+    ai.registry.add_model('own/a', inside)
+    ref = ModelRef('own/a', config={'temperature': 0.5})
+    use = [Sends(), Retry(max_retries=1)]
+    if streaming:
+        pieces = ai.generate_stream(model=ref, prompt='hi', use=use).text_stream
+        assert [piece async for piece in pieces] == ['x']
+    else:
+        assert (await ai.generate(model=ref, prompt='hi', use=use)).text == 'x'
+    # the second attempt outside is the second one inside too, so that nobody takes it for the first
+    assert log == [('before', 1, 0), ('before', 2, 1), ('before', 2, 2), ('before', 3, 3)]
+
+
+@pytest.mark.parametrize('streaming', [False, True])
+async def test_an_escort_hears_a_model_with_layers_inside(streaming) -> None:
+    answer = [ResponseStarted('m'), TextDelta('a'), Finished('stop')]
+    model = wrap_language_model(model=ScriptedModel([answer]), middleware=[Retry(commit='finish')])
+    log: list[Any] = []
+    asked = ModelHookParams(ModelRequest(), model).escorted(Goes(log, listens=True))
+    if streaming:
+        assert [part async for part in stream_model(asked, ctx())]
+    else:
+        assert (await call_model(asked, ctx())).text == 'a'
+    assert log == [('before', 1, 0), ResponseStarted, TextDelta, Finished]

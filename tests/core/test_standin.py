@@ -210,3 +210,25 @@ async def test_its_count_of_cancellations_adds_the_reader_s() -> None:
         await asyncio.sleep(0)
     stand_in.cancel()
     assert (stand_in.cancelling(), stand_in.uncancel(), stand_in.uncancel(), me.cancelling()) == (2, 1, 0, 0)
+
+
+@in_virtual_time
+async def test_a_request_from_outside_that_is_taken_back_and_made_again_stays_the_outside_s() -> None:
+    """As TaskGroup does since Python 3.13 before it raises what its tasks raised."""
+    me, stand_in = asyncio.current_task(), StandIn()
+    assert me is not None
+    me.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+    def step(_: Any) -> None:
+        stand_in.uncancel()
+        stand_in.cancel()
+
+    stand_in.step(step, None)
+    assert (me.cancelling(), stand_in.cancelling()) == (1, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    me.uncancel()
+    stand_in.cancel()
+    assert (me.cancelling(), stand_in.cancelling()) == (0, 1)

@@ -36,7 +36,7 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
     """Ask the model. Raises what the model raises; FAILED_PRECONDITION when it answers with something that is no response."""
     if params.escorts:
-        if any(escort.listens for escort in params.escorts):
+        if not params.model.layered and any(escort.listens for escort in params.escorts):
             return await _call_in_parts(params, ctx)
         params = await _escorted(params, ctx)
     model, started, call = params.model, ctx.clock.now(), 0
@@ -71,7 +71,10 @@ async def call_model(params: ModelHookParams, ctx: Ctx) -> ModelResponse:
 
 
 async def _escorted(params: ModelHookParams, ctx: Ctx) -> ModelHookParams:
-    """Asks all that go along. The call with those of them that want to hear it."""
+    """Asks all that go along. The call with those of them that want to hear it. A model with layers inside takes them in."""
+    model = params.model.escorted(params.escorts, params.attempt)
+    if model is not params.model:
+        return params.replace(model=model, escorts=())
     for escort in params.escorts:
         await escort.before(params, ctx)
     return params.replace(escorts=tuple([escort for escort in params.escorts if escort.listens]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedding import EmbeddingInfo, EmbeddingModel
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.outside import Outside, outside_context
-from lamella.core.params import EmbedHookParams
+from lamella.core.params import EmbedHookParams, Escort
 from lamella.core.stack import Stack
 from lamella.core.static import fixed_stack, named_after
 from lamella.types import ConfigError, EmbeddingRequest, EmbeddingResponse, LamellaError, Status, Vector
@@ -21,8 +21,12 @@ _NO_LIMITS = EmbeddingInfo()
 
 async def call_embedding(params: EmbedHookParams, ctx: Ctx) -> EmbeddingResponse:
     """Ask the model. Raises what the model raises; INTERNAL when it does not give one vector for each text."""
-    for escort in params.escorts:
-        await escort.before(params, ctx)
+    if params.escorts:
+        model = params.model.escorted(params.escorts, params.attempt)
+        if model is params.model:
+            for escort in params.escorts:
+                await escort.before(params, ctx)
+        params = params.replace(model=model, escorts=())
     model, started, texts = params.model, ctx.clock.now(), len(params.request.texts)
     tells, call = bool(ctx.sinks) and not model.layered, 0
     if not model.layered:
@@ -115,14 +119,16 @@ class WrappedEmbeddingModel(EmbeddingModel):
         self.name = named_after(inner, model_id, provider_id)
         self.info = model.info if isinstance(model, EmbeddingModel) else EmbeddingInfo()
         self._home: Outside | None = None
+        self._escorts: tuple[Escort, ...] = ()
+        self._attempt = 1
 
     def __repr__(self) -> str:
         return f'WrappedEmbeddingModel({self.name!r}, {self.stack!r})'
 
     def __getattr__(self, name: str) -> Any:
         """What the model can do beside answering, without the layers."""
-        if name.startswith('_') or not isinstance(self.given, EmbeddingModel):
-            raise AttributeError(f'{self!r} has no {name!r}')
+        if name.startswith('_') or not isinstance(self.__dict__.get('given'), EmbeddingModel):
+            raise AttributeError(f'{type(self).__name__} has no {name!r}')
         return getattr(self.given, name)
 
     @property
@@ -132,6 +138,11 @@ class WrappedEmbeddingModel(EmbeddingModel):
 
     def limits(self, ctx: Ctx) -> EmbeddingInfo:
         return self._model(ctx).limits(ctx)
+
+    def escorted(self, escorts: tuple[Escort, ...], attempt: int) -> Self:
+        same = object.__new__(type(self))
+        same.__dict__.update(self.__dict__, _escorts=escorts, _attempt=attempt)
+        return same
 
     def _model(self, ctx: Ctx) -> EmbeddingModel:
         given = self.given
@@ -145,7 +156,8 @@ class WrappedEmbeddingModel(EmbeddingModel):
         if not isinstance(request, EmbeddingRequest):
             request = EmbeddingRequest(to_texts(request))
         call = self.stack.around('wrap_embed', call_embedding)
-        response: EmbeddingResponse = await call(EmbedHookParams(request, self._model(ctx)), ctx)
+        params = EmbedHookParams(request, self._model(ctx), self._attempt, self._escorts)
+        response: EmbeddingResponse = await call(params, ctx)
         return response
 
     async def aclose(self) -> None:

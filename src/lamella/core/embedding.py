@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from lamella.types import ConfigError, Data, EmbeddingRequest, EmbeddingResponse
 
@@ -53,6 +53,10 @@ class EmbeddingModel(ABC):
     def option_keys(self) -> tuple[str, ...]:
         """The keys of `provider_options` that this model reads."""
         return (self.provider,)
+
+    def escorted(self, escorts: tuple[Any, ...], attempt: int) -> Self:
+        """As of a `Model`."""
+        return self
 
     async def aclose(self) -> None:
         """Free what the model holds (connections). Called once, by whoever built it."""

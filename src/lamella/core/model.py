@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lamella.types import Data, ModelRequest, ModelResponse, StreamPart
 
@@ -52,6 +52,11 @@ class Model(ABC):
     def filled(self, request: ModelRequest) -> ModelRequest:
         """The request as this model takes it: with settings of its own where the request has none."""
         return request
+
+    def escorted(self, escorts: tuple[Any, ...], attempt: int) -> Self:
+        """The model for one call on which escorts go along, and which is this attempt: one with layers inside (`layered`) hands
+        both on to them; any other is itself, and the escorts are asked before it."""
+        return self
 
     async def aclose(self) -> None:
         """Free what the model holds (connections). Called once, by whoever built it."""

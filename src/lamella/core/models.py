@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from msgspec import ValidationError, convert
 
@@ -144,6 +144,10 @@ class ConfiguredModel(Model):
 
     def filled(self, request: ModelRequest) -> ModelRequest:
         return self.inner.filled(with_settings(request, self._config, self._options))
+
+    def escorted(self, escorts: tuple[Any, ...], attempt: int) -> Self:
+        inner = self.inner.escorted(escorts, attempt)
+        return self if inner is self.inner else type(self)(inner, self._config, self._options)
 
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
         return await self.inner.generate(self.filled(request), ctx)

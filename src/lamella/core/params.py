@@ -65,7 +65,7 @@ class Escort:
     `before` is asked before each request to a model and raises to refuse it: so a layer outside of a retry sees each attempt.
     Where `listens` is true, `heard` is told of each part as it arrives from the model, whatever layers hold back; a whole call
     is then made as a stream.
-    A wrapped model is one model here, whatever the layers fixed on it do.
+    Into a model with layers fixed on it they go along as well.
     """
 
     __slots__ = ()

@@ -18,12 +18,22 @@ class StandIn:
     """The current task (docs.python.org, "Extending asyncio") while the coroutine runs. What it does not answer itself, the
     reader's task answers."""
 
-    __slots__ = ('__weakref__', '_cancels', '_fut_waiter', '_loop', '_message', '_must_cancel', '_task')
+    __slots__ = (
+        '__weakref__',
+        '_cancels',
+        '_fut_waiter',
+        '_loop',
+        '_message',
+        '_must_cancel',
+        '_passed_on',
+        '_task',
+    )
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task: Any = None
         self._cancels = 0
+        self._passed_on = False
         self._must_cancel = False  # the name, and the one below, are a task's: anyio looks at them
         self._message: Any = None
         self._fut_waiter: Any = None
@@ -43,6 +53,7 @@ class StandIn:
         finally:
             asyncio._leave_task(loop, standing)
             asyncio._enter_task(loop, task)
+            self._passed_on = False
 
     @property
     def is_due(self) -> bool:
@@ -54,7 +65,13 @@ class StandIn:
         return asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
 
     def cancel(self, msg: Any = None) -> bool:
-        """As of a task, for the coroutine alone."""
+        """As of a task, for the coroutine alone.
+
+        A task group takes back a request from outside and makes it again in one breath (Python 3.13): then it is the outside's.
+        """
+        if self._passed_on:
+            self._passed_on = False
+            return bool(self._task.cancel(msg))
         self._cancels += 1
         if self._fut_waiter is None or not self._fut_waiter.cancel(msg):
             self._must_cancel, self._message = True, msg
@@ -66,6 +83,7 @@ class StandIn:
 
     def uncancel(self) -> int:
         if not self._cancels:
+            self._passed_on = self._outer_cancels() > 0
             return int(self._task.uncancel())
         self._cancels -= 1
         if not self._cancels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from lamella.core.calls import call_model, stream_model
 from lamella.core.context import GenerateMiddlewareContext
@@ -12,7 +12,7 @@ from lamella.core.embedding import EmbeddingModel
 from lamella.core.model import Model, ModelInfo
 from lamella.core.models import FunctionModel, ModelRef, to_config, with_settings
 from lamella.core.outside import Outside, outside_context, streamed, whole
-from lamella.core.params import Continuing, ModelHookParams
+from lamella.core.params import Continuing, Escort, ModelHookParams
 from lamella.core.plugin import Plugin
 from lamella.core.stack import Stack
 from lamella.core.static import Layers, fixed_stack, named_after
@@ -53,14 +53,16 @@ class WrappedModel(Model):
         self.name = named_after(self._inner, model_id, provider_id)
         self.info = model.info if isinstance(model, Model) else ModelInfo()
         self._home: Outside | None = None
+        self._escorts: tuple[Escort, ...] = ()
+        self._attempt = 1
 
     def __repr__(self) -> str:
         return f'WrappedModel({self.name!r}, {self.stack!r})'
 
     def __getattr__(self, name: str) -> Any:
         """What the model can do beside answering, without the layers."""
-        if name.startswith('_') or not isinstance(self.given, Model):
-            raise AttributeError(f'{self!r} has no {name!r}')
+        if name.startswith('_') or not isinstance(self.__dict__.get('given'), Model):
+            raise AttributeError(f'{type(self).__name__} has no {name!r}')
         return getattr(self.given, name)
 
     @property
@@ -81,9 +83,15 @@ class WrappedModel(Model):
         middle = given.explain() if isinstance(given, WrappedModel) else self._inner
         return '\n'.join([*lines, *[f'{"  " * len(lines)}{line}' for line in middle.splitlines()]])
 
+    def escorted(self, escorts: tuple[Escort, ...], attempt: int) -> Self:
+        same = object.__new__(type(self))
+        same.__dict__.update(self.__dict__, _escorts=escorts, _attempt=attempt)
+        return same
+
     def _params(self, request: ModelRequest, ctx: Ctx) -> ModelHookParams:
         model = self.given if isinstance(self.given, Model) else ctx.ai.resolve_model(self.given)
-        return ModelHookParams(request, model, continues=Continuing() if ctx.committed else None)
+        leave = Continuing() if ctx.committed else None
+        return ModelHookParams(request, model, self._attempt, leave, escorts=self._escorts)
 
     async def generate(self, request: ModelRequest, ctx: Ctx | None = None) -> ModelResponse:
         if ctx is None:

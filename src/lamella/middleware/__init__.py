@@ -8,6 +8,7 @@ from lamella.core.order import Order, OrderWarning
 from lamella.core.params import (
     Continuing,
     EmbedHookParams,
+    Escort,
     GenerateHookParams,
     ModelHookParams,
     RunHookParams,
@@ -62,6 +63,7 @@ __all__ = [
     'DefaultInstructions',
     'DefaultSettings',
     'EmbedHookParams',
+    'Escort',
     'ExtractJson',
     'ExtractReasoning',
     'Fallback',

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lamella import LamellaError
-from lamella.middleware import BaseMiddleware, CircuitBreaker, Fallback, Retry
+from lamella.middleware import BaseMiddleware, CircuitBreaker, Fallback, Retry, wrap_language_model
 from lamella.stores.memory import MemoryStore
 from lamella.types import ConfigError, Rejected, ResponseStarted, TextDelta
 from tests.engine.kit import no_leaks
@@ -306,6 +306,22 @@ async def test_of_two_alike_in_one_stack_the_outer_one_decides(streaming: bool) 
     await asyncio.sleep(5)
     assert await world.call(2) == '..'
     assert world.told == ['opened', 'refused', 'half_open', 'closed']
+
+
+@modes
+@in_virtual_time
+async def test_of_two_alike_one_may_be_fixed_on_the_model(streaming: bool) -> None:
+    raw = follows('xx.')
+    ai, sink = timed_app(raw)
+    layer = CircuitBreaker(threshold=2, cooldown_s=5)
+    model = wrap_language_model(model=raw.model, middleware=[CircuitBreaker(threshold=2, cooldown_s=5)])
+    seen = ''.join([mark(await tried(ai, streaming, [layer], model=model)) for _ in range(3)])
+    await asyncio.sleep(5)
+    seen += ''.join([mark(await tried(ai, streaming, [layer], model=model)) for _ in range(2)])
+    assert seen == 'xxr..'
+    assert [name for name in sink.names if name.startswith('circuit')] == [
+        f'circuit_breaker.{what}' for what in ('opened', 'refused', 'half_open', 'closed')
+    ]
 
 
 @modes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks import virtual
 from lamella import LamellaError
-from lamella.middleware import BaseMiddleware, Fallback, Retry, RetryBudget
+from lamella.middleware import BaseMiddleware, Fallback, Retry, RetryBudget, wrap_language_model
 from lamella.stores.memory import MemoryStore
 from lamella.types import ConfigError, Rejected, ToolRequest, ToolRequested
 from tests.engine.kit import no_leaks
@@ -141,6 +141,19 @@ async def test_a_layer_of_yours_that_asks_twice_is_counted_too_without_saying_so
     await tried(ai, streaming, use)
     assert isinstance(await tried(ai, streaming, use), Rejected)
     assert len(model.calls) == 3
+
+
+@modes
+@places
+@in_virtual_time
+async def test_what_layers_on_the_model_itself_retry_is_counted_too(outside: bool, streaming: bool) -> None:
+    raw = Timed((DOWN,))
+    ai, sink = timed_app(raw)
+    model = wrap_language_model(model=raw.model, middleware=[Retry(max_retries=1, no_jitter=True)])
+    use = stack(RetryBudget(burst=2, min_per_s=0), outside, max_retries=1)
+    await tried(ai, streaming, use, model=model)
+    assert len(raw.calls) == 1 + 2
+    assert len(sink.named('retry_budget.spent')) == 2
 
 
 @modes

@@ -134,11 +134,11 @@ class _Purse(Escort):
     def __init__(self, layer: RetryBudget, prefix: str) -> None:
         self._layer, self.prefix = layer, prefix
         self._asked: set[str] = set()
-        self._taken: set[tuple[str, int]] = set()
+        self._taken: set[int] = set()
 
     async def before_wait(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
         await self._layer.take(key_of(self._layer.config.key, params, ctx), params, ctx)
-        self._taken.add((params.model.name, params.attempt))
+        self._taken.add(params.attempt)
 
     async def before(self, params: ModelHookParams | EmbedHookParams, ctx: Ctx) -> None:
         model, key = params.model.name, key_of(self._layer.config.key, params, ctx)
@@ -146,7 +146,7 @@ class _Purse(Escort):
         self._asked.add(model)
         if is_first:
             await self._layer.pay_in(key, ctx)
-        elif (model, params.attempt) in self._taken:
-            self._taken.discard((model, params.attempt))
+        elif params.attempt in self._taken:
+            self._taken.discard(params.attempt)
         else:
             await self._layer.take(key, params, ctx)

@@ -42,6 +42,10 @@ class WholeModel(Model):
     def filled(self, request: ModelRequest) -> ModelRequest:
         return self.inner.filled(request)
 
+    def escorted(self, escorts: tuple[Any, ...], attempt: int) -> WholeModel:
+        inner = self.inner.escorted(escorts, attempt)
+        return self if inner is self.inner else WholeModel(inner)
+
     async def generate(self, request: ModelRequest, ctx: Ctx) -> ModelResponse:
         return await self.inner.generate(request, ctx)
 
