@@ -18,6 +18,7 @@ from lamella.types import (
     ModelResponse,
     ReasoningPart,
     TextPart,
+    ToolDefinition,
     ToolRequest,
     ToolRequestPart,
     ToolResponse,
@@ -108,6 +109,7 @@ def test_what_becomes_of_a_value(value: Any, expected: Any) -> None:
         MediaPart(url='data:text/plain;base64,!'),
         1.5,
         float('nan'),
+        ToolDefinition('bob', 'ask bob'),
     ],
 )
 def test_what_has_nothing_in_it_stays_the_same_object(value: Any) -> None:

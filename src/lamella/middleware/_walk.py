@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lamella.types import Data, MediaPart, Message, ReasoningPart, ToolRequest, ToolResponse, Usage
+from lamella.types import Data, MediaPart, Message, ReasoningPart, ToolDefinition, ToolRequest, ToolResponse, Usage
 
 DEEPEST = 64
 SHORTEST_NUMBER = 9  # digits: no number that means somebody has fewer
-_SAME = (type(None), bool)
+_SAME = (type(None), bool, Usage, ToolDefinition)  # a tool's description is the developer's
 # Names and marks that say how things belong together. They are nobody's data, and nothing fits when they change.
 _KEPT = frozenset(
     ('role', 'ref', 'id', 'model', 'signature', 'content_type', 'finish_reason', 'stop_reason', 'redacted', 'index')
@@ -49,7 +49,7 @@ class Walk:
         if kind is str:
             changed = self._change(value)
             return value if changed == value else changed
-        if kind in _SAME or kind is Usage:
+        if kind in _SAME:
             return value
         if depth > DEEPEST:
             raise CannotLook(f'a value is nested more than {DEEPEST} levels deep')

@@ -5,12 +5,14 @@ import logging
 import pickle
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lamella import Lamella, LamellaError
-from lamella.middleware import BaseMiddleware, ConsoleLogger, Fallback, PIIRedaction, Retry, wrap_language_model
+from lamella.core.order import findings
+from lamella.middleware import BaseMiddleware, Cache, ConsoleLogger, Fallback, PIIRedaction, Retry, wrap_language_model
 from lamella.testing import CollectingSink, FakeClock, ScriptedModel
 from lamella.types import (
     Finished,
@@ -181,6 +183,29 @@ async def test_answers_that_are_remembered_outside_are_masked_and_requests_are_n
     request, response = memory.kept
     assert leaks(request) == SECRETS
     assert leaks(response) == []
+
+
+@both_ways
+@modes
+async def test_what_a_cache_keeps_on_disk(mode: Any, streaming: bool, tmp_path: Path) -> None:
+    file, sink = tmp_path / 'kept.db', CollectingSink()
+    ai = Lamella(model=ScriptedModel([echoes]), store=f'sqlite:///{file}', sinks=[sink])
+    use = [PIIRedaction(mode=mode, **OPTIONS), Cache(max_temperature=None)]
+    options: dict[str, Any] = {'prompt': f'I am {ALL}', 'use': use}
+    response = await (ai.generate_stream(**options).response if streaming else ai.generate(**options))
+    await ai.aclose()
+    assert sink.named('cache.stored')
+    kept = b''.join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b'I am ' in kept
+    assert [secret for secret in SECRETS if secret.encode() in kept] == []
+    assert (leaks(response.text) == SECRETS) is (mode == 'tokenize')
+
+
+def test_the_order_that_keeps_secrets_is_the_one_that_no_rule_objects_to() -> None:
+    redaction, cache, log = PIIRedaction(), Cache(), ConsoleLogger()
+    assert findings([log, redaction, cache, Retry()]) == ()
+    (found,) = findings([cache, redaction])[:1]
+    assert 'should rather stand' in found.message
 
 
 @both_ways
