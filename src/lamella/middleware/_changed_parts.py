@@ -58,11 +58,11 @@ def changed_response(response: ModelResponse, changes: Changes) -> ModelResponse
 
 def _changed_part(part: Part, changes: Changes) -> Part:
     if isinstance(part, TextPart):
-        return TextPart(_whole(changes.text(), part.text), changes.other(part.metadata))
+        return TextPart(changes.text().all(part.text), changes.other(part.metadata))
     if isinstance(part, ReasoningPart):
         if part.redacted:
             return part
-        text = _whole(changes.reasoning(), part.text)
+        text = changes.reasoning().all(part.text)
         signature = part.signature if text == part.text else None
         return ReasoningPart(text, signature, False, changes.other(part.metadata))
     if isinstance(part, ToolRequestPart):
@@ -72,10 +72,6 @@ def _changed_part(part: Part, changes: Changes) -> Part:
         )
     changed: Part = changes.other(part)
     return changed
-
-
-def _whole(stream: TextStream, text: str) -> str:
-    return stream.feed(text) + stream.close()
 
 
 class _Block:

@@ -22,6 +22,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {'national_id': NATIONAL_IDS}
 KNOWN = (*ENTITIES, *NATIONAL_IDS)
 
 
+_ANY_SIGN = re.compile('[0-9@]')  # without one of these there is nothing but keys, and patterns of the user's own
+
+
 class Piece(NamedTuple):
     """A piece of a text: as it is (`entity` is empty), or a match. A match that was already told and goes on is no `first`."""
 
@@ -138,7 +141,10 @@ class Sweep:
     def _matches(self, text: str, final: bool) -> tuple[list[Found], int]:
         """What begins at places that are decided, in order, and the first place that is not."""
         found, hold = list[Found](), len(text)
+        bare = final and _ANY_SIGN.search(text, self._start) is None
         for finder in self._finders:
+            if bare and finder.needs_sign:
+                continue
             mine, undecided = finder.find(text, self._start, final)
             found += mine
             hold = min(hold, undecided)

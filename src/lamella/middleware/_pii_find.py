@@ -41,6 +41,10 @@ class Finder(Protocol):
     @property
     def longest(self) -> int: ...
 
+    @property
+    def needs_sign(self) -> bool:
+        """Whether each match has a digit or an @ in it."""
+
     def find(self, text: str, start: int, final: bool) -> tuple[list[Found], int]:
         """The matches that begin at `start` or later, and the place from which on more text could change that: the length of
         the text when it could change nothing. `final` says that no more text comes."""
@@ -77,6 +81,8 @@ def every(regex: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[st
 class PatternFinder:
     """A user's own pattern."""
 
+    needs_sign = False
+
     def __init__(self, entity: str, pattern: Bounded) -> None:
         self.entities, self.longest, self._pattern = (entity,), pattern.width, pattern
 
@@ -90,6 +96,8 @@ class PatternFinder:
 
 class LetterFinder:
     """Numbers with letters in them: tried where a word with a digit begins."""
+
+    needs_sign = True
 
     def __init__(self, ids: Sequence[LetterId]) -> None:
         self.entities = tuple(one.entity for one in ids)

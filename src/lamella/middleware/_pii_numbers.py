@@ -35,6 +35,7 @@ class NumberFinder:
     """Cards and national numbers. `wanted` are the entities, of which `card` may be one."""
 
     longest = LONGEST
+    needs_sign = True
 
     def __init__(self, wanted: Sequence[str]) -> None:
         self.entities = tuple(wanted)

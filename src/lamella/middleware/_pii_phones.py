@@ -45,6 +45,7 @@ class PhoneFinder:
     the trunk prefix `0` or behind a word such as "phone"."""
 
     entities = ('phone',)
+    needs_sign = True
     longest = LONGEST
 
     def __init__(self, regions: Sequence[str]) -> None:

@@ -62,6 +62,7 @@ class KeyFinder:
     """Credentials with a prefix that tells what they are."""
 
     entities = ('api_key',)
+    needs_sign = False
 
     def __init__(self) -> None:
         self._heads = [(prefix, _Head(prefix, key)) for key in KEYS for prefix in key.prefixes]
@@ -144,6 +145,7 @@ class PrivateKeyFinder:
     of the text when there is none."""
 
     entities = ('private_key',)
+    needs_sign = False
 
     def __init__(self) -> None:
         header = measured(_HEADER)

@@ -21,6 +21,9 @@ class TextStream(Protocol):
     def close(self) -> str:
         """The rest, at the end of the text."""
 
+    def all(self, text: str) -> str:
+        """A whole text at once."""
+
 
 class Masker:
     """Recognisers, and the texts that are nobody's secret."""
@@ -54,7 +57,6 @@ class MaskStream:
         return self._said(self._sweep.feed('', final=True))
 
     def all(self, text: str) -> str:
-        """The whole text at once."""
         return self._said(self._sweep.feed(text, final=True))
 
     def _said(self, pieces: list[Piece]) -> str:
@@ -89,7 +91,10 @@ class Chain:
         return self._second.feed(self._first.feed(text))
 
     def close(self) -> str:
-        return self._second.feed(self._first.close()) + self._second.close()
+        return self._second.all(self._first.close())
+
+    def all(self, text: str) -> str:
+        return self._second.all(self._first.all(text))
 
 
 class AsItIs:
@@ -100,3 +105,6 @@ class AsItIs:
 
     def close(self) -> str:
         return ''
+
+    def all(self, text: str) -> str:
+        return text

@@ -102,3 +102,6 @@ class RestoringStream:
     def close(self) -> str:
         rest, self._held = self._held, ''
         return self._vault.restored(rest, self._json)
+
+    def all(self, text: str) -> str:
+        return self.feed(text) + self.close()

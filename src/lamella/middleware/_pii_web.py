@@ -40,6 +40,7 @@ class EmailFinder:
     scripts). Quoted local parts are not found."""
 
     entities = ('email',)
+    needs_sign = True
     longest = LOCAL + 1 + DOMAIN
 
     def find(self, text: str, start: int, final: bool) -> tuple[list[Found], int]:
@@ -76,6 +77,7 @@ class IPFinder:
     """Valid addresses alone. Versions with four numbers, and the addresses of this machine, are none."""
 
     entities = ('ip',)
+    needs_sign = True
     longest = V6
 
     def find(self, text: str, start: int, final: bool) -> tuple[list[Found], int]:
