@@ -13,7 +13,7 @@ from lamella.middleware._ledger import Ledger, Reservation
 from lamella.types import JSON, MediaPart, ModelRequest, ToolResponsePart, Usage
 
 Ctx = GenerateMiddlewareContext
-ANY_MEDIUM = 100_000
+ANY_MEDIUM, PROVIDERS_WORDS = 100_000, 1024
 _ROUNDING = 1e-6  # of a millionth of a dollar: what sums of floats are off by
 
 
@@ -82,13 +82,15 @@ def worst_cost(usage: Usage, prices: Prices, model: str, ctx: Ctx) -> float | No
 
 def most_tokens(request: ModelRequest) -> int:
     """A number of tokens that no request like this passes: one for each byte of it as JSON, since a token of any byte-pair
-    encoding has at least one, and 100,000 for each medium."""
+    encoding has at least one; 100,000 for each medium; and 1,024 for what providers say to the model of its tools and of the
+    wanted output (up to some 800 at docs.claude.com, "Tool use: pricing"). What a provider's own tools read is not in it."""
     sent = (request.messages, request.tools, request.output)
     try:
         size = len(msgspec.json.encode(sent, enc_hook=repr))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         size = 4 * len(repr(sent))
-    return size + ANY_MEDIUM * _media(request)
+    own_words = PROVIDERS_WORDS if request.tools or request.output is not None else 0
+    return size + own_words + ANY_MEDIUM * _media(request)
 
 
 def _media(request: ModelRequest) -> int:

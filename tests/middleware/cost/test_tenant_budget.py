@@ -25,6 +25,7 @@ from lamella.types import (
     ModelRequest,
     Rejected,
     TextDelta,
+    ToolDefinition,
     to_messages,
 )
 from tests.middleware.cost.kit import PRICES, USED, Away, Holding, Slow, answer, failed
@@ -178,6 +179,8 @@ def test_the_worst_case_counts_every_byte() -> None:
     for text in ('plain', 'süß 🙂', '\ud800 lone', '"quoted"\n' * 50):
         request = ModelRequest(to_messages([text]))
         assert most_tokens(request) >= len(text.encode('utf-8', 'surrogatepass')) + 4
+    tools = ModelRequest(to_messages(['hi']), tools=(ToolDefinition('look'),))
+    assert most_tokens(tools) > most_tokens(ModelRequest(to_messages(['hi']))) + 1024
     picture = ModelRequest((Message.user(MediaPart(url='http://x/y.png')),))
     assert most_tokens(picture) >= 100_000
 
