@@ -125,7 +125,8 @@ def test_a_key_that_nobody_has_signs_nothing() -> None:
 def test_a_token_of_another_app_is_refused_also_with_the_same_key() -> None:
     other = ApprovalSettings(app='shop', keys={'k1': OLD})
     refused(TOKEN, other)
-    refused(sign(CLAIMS, other))  # which says bank, and was signed by the shop
+    refused(sign(CLAIMS, other))
+    refused(sign(CLAIMS, other), other)  # signed by the shop, and says bank
 
 
 def test_a_token_is_good_until_its_time_and_no_longer() -> None:

@@ -116,11 +116,7 @@ class StoreLedger:
             await self._check_open(decision.decision, decision)
             return decision.decision
         grants = await self._grants(scope, decision.ref, decision.digest)
-        if (id := await self._waiting(grants)) is not None:
-            return id
-        if grants.kept and not grants.plain:
-            raise used(decision.name, decision.ref)
-        return None
+        return await self._waiting(grants)
 
     async def _names(self, scope: str, decision: Decided) -> bool:
         try:
