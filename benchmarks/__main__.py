@@ -25,6 +25,7 @@ NAMES = (
     'attachment',
     'outage',
     'injection',
+    'sandbox',
 )
 
 

@@ -39,6 +39,7 @@ from lamella.middleware import (
     RateLimit,
     Retry,
     RetryBudget,
+    Sandbox,
     SimulateStreaming,
     TenantBudget,
     Timeout,
@@ -88,6 +89,7 @@ TOOL_LAYERS: Layers = {
     'Idempotency(replay)': lambda: Idempotency(tools=['add']),
     'PIIRedaction': lambda: PIIRedaction(),
     'PromptInjectionScreen': lambda: PromptInjectionScreen(),
+    'Sandbox(of other tools)': lambda: Sandbox(tools=['other'], walls=[]),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
 }
 

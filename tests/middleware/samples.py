@@ -28,6 +28,7 @@ SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'model_fallback': lambda: catalog.Fallback(models=['v/b'], commit='finish'),
     'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
+    'sandbox': lambda: catalog.Sandbox(tools=['other'], walls=[]),
     'tenant_budget': lambda: catalog.TenantBudget(max_tokens=10**9, window_s=60),
     'hedge': lambda: catalog.Hedge(delay_s=9),
     'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),

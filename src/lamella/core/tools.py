@@ -47,10 +47,11 @@ class Tool:
 
     `run` takes the decoded input (and a `ToolContext` when `takes_ctx`), sync or async; a sync one runs in a thread.
     `input_schema` is a JSON Schema object; input is checked against `input_model` where there is one, and the checked
-    value is what `run` gets. Raises ConfigError for a name that providers refuse.
+    value is what `run` gets: as its one argument, or as keywords when `spread`. Raises ConfigError for a name that providers
+    refuse.
     """
 
-    __slots__ = ('_call', '_is_async', '_takes_ctx', '_validate', 'definition', 'input_model', 'run')
+    __slots__ = ('_call', '_validate', 'definition', 'input_model', 'is_async', 'run', 'spread', 'takes_ctx')
 
     def __init__(
         self,
@@ -74,8 +75,9 @@ class Tool:
         )
         self.run = run
         self.input_model = input_model
-        self._takes_ctx = takes_ctx
-        self._is_async = inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(
+        self.takes_ctx = takes_ctx
+        self.spread = spread
+        self.is_async = inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(
             getattr(run, '__call__', None)  # noqa: B004 - an object with an async __call__
         )
         self._validate = input_model.validate_python if input_model is not None else None
@@ -88,11 +90,18 @@ class Tool:
     def __repr__(self) -> str:
         return f'Tool({self.name!r})'
 
+    def with_run(self, run: Callable[[Any], Any]) -> Tool:
+        """The same tool to the model, carried out by `run`, which gets the checked input as its one argument."""
+        metadata = self.definition.metadata
+        return Tool(
+            self.name, self.description, self.input_schema, run, input_model=self.input_model, metadata=metadata
+        )
+
     def _single(self, value: Any, ctx: ToolContext) -> Any:
-        return self.run(value, ctx) if self._takes_ctx else self.run(value)
+        return self.run(value, ctx) if self.takes_ctx else self.run(value)
 
     def _spread(self, value: Any, ctx: ToolContext) -> Any:
-        return self.run(**value, ctx=ctx) if self._takes_ctx else self.run(**value)
+        return self.run(**value, ctx=ctx) if self.takes_ctx else self.run(**value)
 
     def _in_thread(self, value: Any, ctx: ToolContext) -> Any:
         try:
@@ -113,7 +122,7 @@ class Tool:
     async def execute(self, value: Any, ctx: ToolContext) -> Any:
         """Run with checked input; the result as a JSON value. Raises what the function raises."""
         checked = self.check_input(value)
-        if self._is_async:
+        if self.is_async:
             result = await self._call(checked, ctx)
         else:
             result = await asyncio.to_thread(self._in_thread, checked, ctx)

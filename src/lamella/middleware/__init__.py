@@ -42,6 +42,7 @@ from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
 from lamella.middleware.tools.artifacts import Artifacts
 from lamella.middleware.tools.filesystem import Filesystem
 from lamella.middleware.tools.mcp import MCP
+from lamella.middleware.tools.sandbox import Sandbox
 from lamella.middleware.tools.skills import Skills
 from lamella.middleware.tools.tool_approval import ToolApproval
 from lamella.middleware.trace.console_logger import ConsoleLogger
@@ -84,6 +85,7 @@ __all__ = [
     'Retry',
     'RetryBudget',
     'RunHookParams',
+    'Sandbox',
     'SimulateStreaming',
     'Skills',
     'Stack',

@@ -60,6 +60,17 @@ async def in_thread(work: Callable[[Stop], T]) -> T:
         raise
 
 
+async def to_the_end(work: Callable[[], T]) -> T:
+    """The result of work that cannot be called off, such as cleaning up. A cancellation passes when it is done."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    future.add_done_callback(_seen)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await _end_of(future)
+        raise
+
+
 async def _end_of(future: asyncio.Future[T]) -> None:
     while not future.done():
         try:
