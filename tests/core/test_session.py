@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from lamella.core.session import Session
 from lamella.stores.memory import MemoryStore
 from lamella.testing import FakeClock
-from lamella.types import ConfigError, Message, Rejected, ToolRequest, ToolRequestPart, ToolResponse
+from lamella.types import ConfigError, LamellaError, Message, Rejected, ToolRequest, ToolRequestPart, ToolResponse
 
 
 def session(store: Any = None, **settings: Any) -> Session:
@@ -104,3 +104,16 @@ async def test_nobody_ever_deletes_what_was_never_there() -> None:
     await session(store).delete()
     assert await session(store).history() == ()
     assert len(store) == 0
+
+
+async def test_notes_lie_apart_from_the_state_and_go_with_the_session() -> None:
+    here = session()
+    await here.state.put('k', 1)
+    await here.notes.put('k', 2)
+    assert (await here.state.get('k'), await here.notes.get('k')) == (1, 2)
+    await here.notes.put('large', 'x' * 250_000)
+    await here.state.put('large', 'x' * 250_000)  # each has room of its own
+    with pytest.raises(LamellaError, match="the notes of session 's' would be"):
+        await here.notes.put('more', 'x' * 20_000)
+    await here.delete()
+    assert await here.notes.all() == {}

@@ -70,8 +70,9 @@ class SessionRecord:
             if fence is not None and head.fence != fence:
                 raise lost(self.id)
             changed = change(head)
-            if changed.state is not head.state or changed.notes is not head.notes:
-                _check_size(self.id, changed)
+            for field in ('state', 'notes'):
+                if getattr(changed, field) is not getattr(head, field):
+                    _check_size(self.id, field, getattr(changed, field))
             value = pack(changed, f'the state of session {self.id[:80]!r}')
             if await self.store.compare_and_put(f'{self.key}:head', version, value, expire_s=self.ttl_s) is not None:
                 return changed
@@ -173,12 +174,12 @@ def _told(messages: tuple[Message, ...], chain: Sequence[Said]) -> tuple[Message
     return tuple(told)
 
 
-def _check_size(id: str, head: Head) -> None:
-    size = len(pack((head.state, head.notes), f'the state of session {id[:80]!r}'))
+def _check_size(id: str, field: str, values: Mapping[str, Any]) -> None:
+    size = len(pack(values, f'the {field} of session {id[:80]!r}'))
     if size > MAX_STATE_BYTES:
         raise LamellaError(
             'OUT_OF_RANGE',
-            f'the state of session {id[:80]!r} would be {size:,} bytes, more than {MAX_STATE_BYTES:,}: keep what is large in '
+            f'the {field} of session {id[:80]!r} would be {size:,} bytes, more than {MAX_STATE_BYTES:,}: keep what is large in '
             'session.artifacts',
         )
 

@@ -57,12 +57,16 @@ class Desk:
 
     # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def create(self, saved: SavedRun) -> bool:
-        """Keep a run and open its calls. False when the id is taken."""
+    async def has(self, id: str) -> bool:
+        """Whether there is a run of that id."""
+        return await self.store.get(self.key('run', id)) is not None
+
+    async def create(self, saved: SavedRun) -> None:
+        """Keep a run and open its calls. Raises ABORTED when its id is taken."""
         lasting = 2 * saved.expires_s + self.settings.kept_s
         value = pack(saved, 'the interrupted run')
         if await self.store.put_if_absent(self.key('run', saved.id), value, expire_s=lasting) is not None:
-            return False
+            raise LamellaError('ABORTED', f'{saved.id} is there already')
         await self._list(saved.id, lambda runs: {**runs, saved.id: saved.at_s})
         await self._forget_the_oldest(saved.id[4], lasting)
         for call in saved.calls:
@@ -70,7 +74,6 @@ class Desk:
             position = await self.note(id, 'requested', '')
             stand = Stand('pending', (Step('requested', self.clock.time(), '', position),))
             await self.store.put_if_absent(self.key('call', id), _packed(stand), expire_s=saved.expires_s)
-        return True
 
     async def run(self, id: str) -> SavedRun:
         """The facts of a run. Raises NOT_FOUND."""

@@ -51,11 +51,7 @@ class StoreLedger:
                 await self._change(scope, request.ref or '', digest_of(request), lambda g: g.replace(plain=g.plain + 1))
             await self._show(run, scope)
             return
-        saved = await self._keep(run, ctx, raised)
-        for call in saved.calls:
-            id = f'{saved.id}.{call.number}'
-            await self._change(scope, call.request.ref or '', call.digest, _adding(id))
-            ctx.emit('approval.requested', id=id, tool=call.request.name, ref=call.request.ref)
+        await self._keep(saved_run(await self._new_id(ctx), run, ctx, raised, self._desk.settings), scope, ctx)
         await self._show(run, scope)
 
     async def _show(self, run: Run, scope: str) -> None:
@@ -86,12 +82,20 @@ class StoreLedger:
             return False
         return self._desk.settings.always or ctx.session is not None or is_durable(run, raised)
 
-    async def _keep(self, run: Run, ctx: Ctx, raised: tuple[ToolRequestPart, ...]) -> SavedRun:
+    async def _new_id(self, ctx: Ctx) -> str:
         while True:
             id = f'run_{ctx.random.getrandbits(128):032x}'
-            saved = saved_run(id, run, ctx, raised, self._desk.settings)
-            if await self._desk.create(saved):
-                return saved
+            if not await self._desk.has(id):
+                return id
+
+    async def _keep(self, saved: SavedRun, scope: str, ctx: Ctx) -> None:
+        """The grants come first: after a crash in between, a decision on these calls is worth nothing, and not two."""
+        for call in saved.calls:
+            await self._change(scope, call.request.ref or '', call.digest, _adding(f'{saved.id}.{call.number}'))
+        await self._desk.create(saved)
+        for call in saved.calls:
+            facts = {'tool': call.request.name, 'ref': call.request.ref}
+            ctx.emit('approval.requested', id=f'{saved.id}.{call.number}', **facts)
 
     async def take(self, run: Run, ctx: Ctx) -> Mapping[str, Claimed]:
         if run.resumption is not None:
