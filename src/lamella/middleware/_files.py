@@ -19,6 +19,7 @@ MAX_DEPTH = 64
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
 CHUNK = 65_536
+OPENINGS = 5
 _BAD_KINDS = ('Cc', 'Cs', 'Zl', 'Zp')  # control characters, lone surrogates, line and paragraph separators
 
 _COMMON = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_CLOEXEC', 0)
@@ -173,22 +174,50 @@ def check_regular(status: os.stat_result, path: str) -> None:
 
 @contextmanager
 def opened_file(handle: int, name: str, path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A regular file in an open directory, for reading, with its status. Raises ToolError.
-
-    Looked at before it is opened, since opening a device may already do something, and again on the handle.
-    """
+    """A regular file in an open directory, for reading, with its status. Raises ToolError."""
     file = -1
     try:
-        check_regular(os.stat(name, dir_fd=handle, follow_symlinks=False), path)
-        file = os.open(name, _FILE, dir_fd=handle)
-        status = os.fstat(file)
-        check_regular(status, path)
+        file, status = _surely_opened(handle, name, path)
         yield file, status
     except OSError as error:
         raise trouble(path, error) from None
     finally:
         if file >= 0:
             os.close(file)
+
+
+def _surely_opened(handle: int, name: str, path: str) -> tuple[int, os.stat_result]:
+    """Honest writers put a new file in the place of the old one, so that a few tries do."""
+    for _ in range(OPENINGS):
+        file, status, same = _opened(handle, name, path)
+        if same:
+            return file, status
+        os.close(file)
+    raise Refusal(path, 'changed', 'was changed again and again while it was opened')
+
+
+def _opened(handle: int, name: str, path: str) -> tuple[int, os.stat_result, bool]:
+    """A file and its status, and whether the name means this very file, and it has no other name.
+
+    Looked at before it is opened, since opening a device may already do something, and again on the handle. Then the name is
+    looked at once more: a hard link that was taken away between the two has but one name left, which lies elsewhere.
+    """
+    check_regular(os.stat(name, dir_fd=handle, follow_symlinks=False), path)
+    file = os.open(name, _FILE, dir_fd=handle)
+    try:
+        status = os.fstat(file)
+        check_regular(status, path)
+        try:
+            now = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except FileNotFoundError:
+            return file, status, False
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
+            return file, status, False
+        check_regular(now, path)
+        return file, status, True
+    except BaseException:
+        os.close(file)
+        raise
 
 
 def read_up_to(file: int, limit: int, check: Callable[[], Any]) -> bytes:

@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from lamella.core.clock import SYSTEM_CLOCK, Clock
 from lamella.core.events import Event
 from lamella.core.spans import Kind, SpanTree
-from lamella.engine.traces.schema import SCHEMA, VERSION
+from lamella.engine.traces.schema import TABLES, VERSION
 from lamella.middleware import _gen_ai as names
 from lamella.types import ConfigError, Usage
 
@@ -205,10 +205,7 @@ def opened(path: str, *, read_only: bool = False) -> sqlite3.Connection:
         if version not in (0, VERSION):
             raise ConfigError(f'{path} is a trace file of version {version}, and this is {VERSION}: use another file')
         if version == 0 and not read_only:
-            with closing(connection.execute('SELECT COUNT(*) FROM sqlite_master')) as found:
-                if found.fetchone()[0]:
-                    raise ConfigError(f'{path} is a database of something else: use another file')
-            connection.executescript(SCHEMA)
+            _prepare(connection, path)
         if not read_only:
             connection.execute('PRAGMA journal_mode = WAL').fetchone()
             connection.execute('PRAGMA synchronous = NORMAL')
@@ -216,6 +213,24 @@ def opened(path: str, *, read_only: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Make the tables, all or none, also when several processes begin at once. Raises ConfigError for somebody else's file."""
+    connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
+    connection.execute('BEGIN IMMEDIATE')
+    try:
+        (version,) = connection.execute('PRAGMA user_version').fetchone()
+        (others,) = connection.execute('SELECT COUNT(*) FROM sqlite_master').fetchone()
+        if version == 0 and others:
+            raise ConfigError(f'{path} is a database of something else: use another file')
+        for statement in TABLES if version == 0 else ():
+            connection.execute(statement)
+        connection.execute(f'PRAGMA user_version = {VERSION}')
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
 
 
 _RUN = 'INSERT INTO runs (id, name, began, status) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING'
