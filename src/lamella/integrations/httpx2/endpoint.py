@@ -13,7 +13,6 @@ import msgspec
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.model import Model, ModelInfo
-from lamella.core.plugin import Plugin
 from lamella.integrations.httpx2.routes import OPTION_KEYS, Route, path_for
 from lamella.integrations.httpx2.verbatim import Tape
 from lamella.types import (
@@ -32,9 +31,9 @@ from lamella.wire.sse import Event
 Ctx = GenerateMiddlewareContext
 _DRAIN_S = 0.5
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
-_OF_THE_BODY = frozenset(('content-encoding', 'content-length', 'content-type', 'transfer-encoding'))
-_OF_THE_CONNECTION = frozenset(('connection', 'keep-alive', 'host', 'upgrade'))
-_OF_THE_ORIGINAL = frozenset(('idempotency-key',))
+OF_THE_BODY = frozenset(('content-encoding', 'content-length', 'content-type', 'transfer-encoding'))
+OF_THE_CONNECTION = frozenset(('connection', 'keep-alive', 'host', 'upgrade'))
+OF_THE_ORIGINAL = frozenset(('idempotency-key',))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +75,12 @@ class Call:
 
     def to_send(self, body: bytes, model: str, outgoing: Mapping[str, str]) -> httpx2.Request:
         """The request as it goes out: the client's address, headers and time limits."""
-        url, dropped = self.http.url, {*_OF_THE_BODY, *_OF_THE_CONNECTION} - {'content-type'}
+        url, dropped = self.http.url, {*OF_THE_BODY, *OF_THE_CONNECTION} - {'content-type'}
         if model != self.decoded.model:
             url = url.copy_with(path=path_for(url.path, model))
         if body != self.body:
-            dropped |= _OF_THE_ORIGINAL
-        headers = _without(self.http.headers, dropped)
+            dropped |= OF_THE_ORIGINAL
+        headers = without(self.http.headers, dropped)
         headers += [(k.encode(), v.encode()) for k, v in outgoing.items() if k not in self.http.headers]
         return httpx2.Request('POST', url, headers=headers, content=body, extensions=self.http.extensions)
 
@@ -100,10 +99,10 @@ def _with_usage(body: bytes) -> bytes:
 
 def passed_on(headers: httpx2.Headers) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that still hold when its body was read: request ids, rate limits, cookies."""
-    return _without(headers, (_OF_THE_CONNECTION | _OF_THE_BODY) - {'content-type'})
+    return without(headers, (OF_THE_CONNECTION | OF_THE_BODY) - {'content-type'})
 
 
-def _without(headers: httpx2.Headers, dropped: Collection[str]) -> list[tuple[bytes, bytes]]:
+def without(headers: httpx2.Headers, dropped: Collection[str]) -> list[tuple[bytes, bytes]]:
     """As bytes: not every header is ASCII."""
     return [(name, value) for name, value in headers.raw if name.decode('latin-1').lower() not in dropped]
 
@@ -111,10 +110,10 @@ def _without(headers: httpx2.Headers, dropped: Collection[str]) -> list[tuple[by
 class Context(dict[str, Any]):
     """The caller's values, with the call beside them: layers that print or record a context do not meet it."""
 
-    call: Call
+    call: Any
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], call: Call) -> Context:
+    def of(cls, values: Mapping[str, Any], call: object) -> Context:
         context = cls(values)
         context.call = call
         return context
@@ -181,7 +180,7 @@ class EndpointModel(Model):
 
     def _call(self, ctx: Ctx) -> Call:
         call = ctx.context.call if isinstance(ctx.context, Context) else None
-        if call is None or call.route.provider != self.provider:
+        if not isinstance(call, Call) or call.route.provider != self.provider:
             raise LamellaError(
                 'NOT_FOUND',
                 f'{self.name}: the client speaks to another vendor; give LamellaTransport(plugins=[…]) the plugin of '
@@ -198,7 +197,7 @@ class EndpointModel(Model):
         try:
             http = await call.send(call.to_send(encoded.body, self._model, outgoing))
         except httpx2.TransportError as error:
-            raise _translated(self.name, error) from error
+            raise translated(self.name, error) from error
         if http.status_code < 300:
             return http, encoded
         raise call.refused(http.status_code, http.headers, await self._read(http), ctx.clock.time())
@@ -207,7 +206,7 @@ class EndpointModel(Model):
         try:
             return await http.aread()
         except httpx2.TransportError as error:
-            raise _translated(self.name, error) from error
+            raise translated(self.name, error) from error
         finally:
             await http.aclose()
 
@@ -227,7 +226,7 @@ class EndpointModel(Model):
                 for part in read(events.feed(chunk)):
                     yield part
         except httpx2.TransportError as error:
-            raise _translated(self.name, error) from error
+            raise translated(self.name, error) from error
         for part in read(events.finish()):
             yield part
         ending = [self._named(part) for part in decoder.finish()]
@@ -245,16 +244,7 @@ def _is_whole(http: httpx2.Response) -> bool:
     return str(http.headers.get('content-type', '')).partition(';')[0].strip().lower() == 'application/json'
 
 
-def _translated(name: str, error: httpx2.TransportError) -> LamellaError:
+def translated(name: str, error: httpx2.TransportError) -> LamellaError:
+    """A failed connection as an error that can be retried."""
     status: Status = 'DEADLINE_EXCEEDED' if isinstance(error, httpx2.TimeoutException) else 'UNAVAILABLE'
     return LamellaError(status, f'{name}: {type(error).__name__}: {error}')
-
-
-class Vendor(Plugin):
-    """Names of the client's own vendor, so that `Fallback(models=['openai/…'])` stays on the client's endpoint."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def model(self, name: str) -> Model:
-        return EndpointModel(self.name, name)

@@ -135,11 +135,12 @@ def path_for(path: str, model: str) -> str:
         if found is None or found.groupdict().get('model') is None:
             continue
         start, end = found.span('model')
-        return path[:start] + _named_like(found['model'], model) + path[end:]
+        return path[:start] + named_like(found['model'], model) + path[end:]
     return path
 
 
-def _named_like(named: str, model: str) -> str:
+def named_like(named: str, model: str) -> str:
+    """Another model's name in the place of this one, in the same collection."""
     if '/' not in named or '/' in model:
         return model
     return f'publishers/google/models/{model}' if named.startswith(('publishers/', 'endpoints/')) else f'models/{model}'

@@ -16,7 +16,8 @@ from lamella.core.plugin import Plugin
 from lamella.core.stack import Stack
 from lamella.engine.app import Lamella
 from lamella.engine.stream import GenerateStream
-from lamella.integrations.httpx2.endpoint import Answer, Call, Context, EndpointModel, Vendor, passed_on
+from lamella.integrations.httpx2.embedding import EndpointEmbeddingModel, TextCall, TextRoute, Vendor, text_route_of
+from lamella.integrations.httpx2.endpoint import Answer, Call, Context, EndpointModel, passed_on
 from lamella.integrations.httpx2.routes import OPTION_KEYS, is_model_call, route_of
 from lamella.integrations.httpx2.verbatim import Speaker, hands_on_parts, without_new_ref
 from lamella.types import (
@@ -30,7 +31,7 @@ from lamella.types import (
     ToolRequestPart,
 )
 from lamella.wire import crossing
-from lamella.wire.codec import Codec
+from lamella.wire.codec import Codec, EmbeddingCodec
 
 WARNINGS = 'x-lamella-warnings'
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
@@ -80,6 +81,9 @@ class LamellaTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        texts = text_route_of(request.method, request.url.path)
+        if texts is not None and 'wrap_embed' in self._ai.stack.hooks:
+            return await self._embedded(request, texts)
         if not is_model_call(request.method, request.url.path):
             return _untouched(await self._send(request))
         body = await request.aread()
@@ -94,6 +98,33 @@ class LamellaTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
             return _encoded_error(route.codec, error)
         call = Call(request, body, route, decoded, crossing.received(decoded, route.codec), self._send)
         return await (self._streamed(call) if decoded.stream else self._whole(call))
+
+    async def _embedded(self, request: httpx2.Request, route: TextRoute) -> httpx2.Response:
+        body = await request.aread()
+        try:
+            decoded = route.codec.decode_request(body, model=route.model)
+        except LamellaError as error:
+            return _encoded_error(route.codec, error) if route.is_certain else _untouched(await self._send(request))
+        asked = decoded.request
+        if not asked.texts:  # the vendor's affair: no layer has anything to look at
+            return _untouched(await self._send(request))
+        call = TextCall(request, body, route, decoded.model, asked, self._send)
+        try:
+            response = await self._ai.embed(
+                asked.texts,
+                model=EndpointEmbeddingModel(route.provider, decoded.model),
+                dimensions=asked.dimensions,
+                provider_options=asked.provider_options,
+                context=Context.of(self._context, call),
+            )
+        except LamellaError as error:
+            return _failed(call, error)
+        if (answer := call.said(response)) is not None:
+            content_type = answer.headers.get('content-type', _JSON)
+            headers = _headers(answer.headers, content_type, response.warnings)
+            return httpx2.Response(answer.status, headers=headers, content=answer.body)
+        content = route.codec.encode_response(response, model=_bare(response.model or decoded.model), request=asked)
+        return httpx2.Response(200, headers=_headers(_NONE, _JSON, response.warnings), content=content)
 
     async def _whole(self, call: Call) -> httpx2.Response:
         model = EndpointModel(call.route.provider, call.decoded.model)
@@ -216,10 +247,14 @@ def _encode(response: ModelResponse, call: Call) -> bytes:
 
 def _short(model: str | None, call: Call) -> str:
     """The model that answered as its vendor calls it, without the provider's name in front."""
-    return call.decoded.model if model is None else model.partition('/')[2] or model
+    return call.decoded.model if model is None else _bare(model)
 
 
-def _failed(call: Call, error: LamellaError) -> httpx2.Response:
+def _bare(model: str) -> str:
+    return model.partition('/')[2] or model
+
+
+def _failed(call: Call | TextCall, error: LamellaError) -> httpx2.Response:
     """What the client's own endpoint said, or the same in its words; a failed connection stays one."""
     if isinstance(error.__cause__, httpx2.TransportError):
         raise error.__cause__
@@ -229,7 +264,7 @@ def _failed(call: Call, error: LamellaError) -> httpx2.Response:
     return _encoded_error(call.codec, error)
 
 
-def _encoded_error(codec: Codec, error: LamellaError) -> httpx2.Response:
+def _encoded_error(codec: Codec | EmbeddingCodec, error: LamellaError) -> httpx2.Response:
     encoded = codec.encode_error(error)
     return httpx2.Response(encoded.status, headers={'content-type': _JSON, **encoded.headers}, content=encoded.body)
 
