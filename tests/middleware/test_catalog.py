@@ -42,7 +42,7 @@ def test_the_keywords_that_editors_complete_are_the_settings(layer: type[BaseMid
         return
     options = options_of(layer)
     assert options is not None, f'{layer.__name__}.__init__ takes **options: Unpack[…]'
-    assert set(options.__annotations__) == set(config.model_fields)
+    assert set(options.__annotations__) == {field.alias or name for name, field in config.model_fields.items()}
     assert not options.__required_keys__
 
 

@@ -33,12 +33,14 @@ from lamella.middleware.safety.content_policy import ContentPolicy
 from lamella.middleware.safety.pii_redaction import PIIRedaction
 from lamella.middleware.safety.prompt_injection_screen import PromptInjectionScreen
 from lamella.middleware.shaping.add_tool_input_examples import AddToolInputExamples
+from lamella.middleware.shaping.compaction import Compaction
 from lamella.middleware.shaping.default_embedding_settings import DefaultEmbeddingSettings
 from lamella.middleware.shaping.default_instructions import DefaultInstructions
 from lamella.middleware.shaping.default_settings import DefaultSettings
 from lamella.middleware.shaping.extract_json import ExtractJson
 from lamella.middleware.shaping.extract_reasoning import ExtractReasoning
 from lamella.middleware.shaping.simulate_streaming import SimulateStreaming
+from lamella.middleware.shaping.structured_output import StructuredOutput
 from lamella.middleware.tools.artifacts import Artifacts
 from lamella.middleware.tools.filesystem import Filesystem
 from lamella.middleware.tools.mcp import MCP
@@ -55,6 +57,7 @@ __all__ = [
     'BaseMiddleware',
     'Cache',
     'CircuitBreaker',
+    'Compaction',
     'ConcurrencyLimit',
     'ConsoleLogger',
     'ContentPolicy',
@@ -89,6 +92,7 @@ __all__ = [
     'SimulateStreaming',
     'Skills',
     'Stack',
+    'StructuredOutput',
     'TenantBudget',
     'Timeout',
     'ToolApproval',
