@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -37,6 +39,7 @@ from lamella.middleware import (
     PIIRedaction,
     PromptInjectionScreen,
     RateLimit,
+    Recorder,
     Retry,
     RetryBudget,
     Sandbox,
@@ -72,6 +75,7 @@ LAYERS: Layers = {
     'PIIRedaction': lambda: PIIRedaction(),
     'RateLimit(calls)': lambda: RateLimit(max_calls=10**9, per_s=1),
     'RateLimit(tokens)': lambda: RateLimit(max_calls=10**9, max_tokens=10**12, per_s=1),
+    'Recorder': lambda: Recorder(Path(mkdtemp()) / 'runs.jsonl'),
     'Hedge(delay_s)': lambda: Hedge(delay_s=60),
     'Hedge(percentile)': lambda: Hedge(percentile=99, min_samples=200),
     'Retry': lambda: Retry(),
@@ -88,6 +92,7 @@ TOOL_LAYERS: Layers = {
     'Idempotency': lambda: Idempotency(tools=['add'], scope='run'),
     'Idempotency(replay)': lambda: Idempotency(tools=['add']),
     'PIIRedaction': lambda: PIIRedaction(),
+    'Recorder': lambda: Recorder(Path(mkdtemp()) / 'runs.jsonl'),
     'PromptInjectionScreen': lambda: PromptInjectionScreen(),
     'Sandbox(of other tools)': lambda: Sandbox(tools=['other'], walls=[]),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),

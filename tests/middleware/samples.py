@@ -27,12 +27,21 @@ SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'mcp': lambda: catalog.MCP(command=('true',)),
     'model_fallback': lambda: catalog.Fallback(models=['v/b'], commit='finish'),
     'rate_limit': lambda: catalog.RateLimit(max_calls=1000, per_s=1),
+    'recorder': lambda: catalog.Recorder(Path(tempfile.mkdtemp()) / 'runs.jsonl'),
+    'replayer': lambda: catalog.Replayer(_recording(), strict=False),
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
     'sandbox': lambda: catalog.Sandbox(tools=['other'], walls=[]),
     'tenant_budget': lambda: catalog.TenantBudget(max_tokens=10**9, window_s=60),
     'hedge': lambda: catalog.Hedge(delay_s=9),
     'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),
 }
+
+
+def _recording() -> Path:
+    """A recording of another run: every call departs from it."""
+    path = Path(tempfile.mkdtemp()) / 'runs.jsonl'
+    path.write_text('{"type":"run","lamella_recording":1,"run":"r","at":1.0,"model":"m","request":null}\n')
+    return path
 
 
 def sample(name: str) -> BaseMiddleware[Any]:

@@ -26,6 +26,9 @@ COMMANDS = {
         'lamella.cli.doctor:doctor', 'Check a configuration or an app: names, settings, the order of layers.', 'cli'
     ),
     'new': Lazy('lamella.cli.new:new', 'Begin a package with a layer of your own.', 'cli'),
+    'replay': Lazy(
+        'lamella.cli.replay:replay', 'Look at recordings of runs, and run them again without network.', 'cli'
+    ),
     'run': Lazy('lamella.cli.run:run', 'Run a flow with an input.', 'cli'),
     'sim': Lazy('lamella.cli.sim:sim', 'Run the simulator: a local provider with faults on a schedule.', 'sim'),
     'trace': Lazy('lamella.cli.trace:trace', 'Look at the runs that a trace file keeps.', 'cli'),

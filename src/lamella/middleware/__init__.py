@@ -16,11 +16,14 @@ from lamella.core.params import (
 )
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
+from lamella.middleware._recording import Recording
 from lamella.middleware.cost.cache import Cache
 from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.cost.tenant_budget import TenantBudget
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
+from lamella.middleware.memory.recorder import Recorder
+from lamella.middleware.memory.replayer import Replayer
 from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
 from lamella.middleware.resilience.fallback import Fallback, ModelFallback
 from lamella.middleware.resilience.hedge import Hedge
@@ -85,6 +88,9 @@ __all__ = [
     'PIIRedaction',
     'PromptInjectionScreen',
     'RateLimit',
+    'Recorder',
+    'Recording',
+    'Replayer',
     'Retry',
     'RetryBudget',
     'RunHookParams',

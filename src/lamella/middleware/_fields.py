@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from lamella.types import STATUSES, Status, did_you_mean
+from lamella.types import STATUSES, ConfigError, Status, did_you_mean
 
 
 def listed(value: Any, what: str, example: str) -> tuple[Any, ...]:
@@ -17,6 +17,13 @@ def listed(value: Any, what: str, example: str) -> tuple[Any, ...]:
     if isinstance(value, (bytes, dict)) or not isinstance(value, Iterable):
         raise ValueError(f'is a {type(value).__name__}: write a list of {what}, such as [{example}]')
     return tuple(value)
+
+
+def with_first(owner: str, name: str, first: Any, options: Any) -> Any:
+    """The keywords of a layer whose first argument may be given without its name. Raises ConfigError when it is there twice."""
+    if name in options:
+        raise ConfigError(f'{owner}: {name} is given twice')
+    return {name: first, **options}
 
 
 def _statuses(value: Any) -> tuple[Any, ...]:

@@ -1,0 +1,1 @@
+"""Layers that remember: what was said before, and whole runs."""
