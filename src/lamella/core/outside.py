@@ -121,6 +121,7 @@ def _note(part: StreamPart, ctx: Ctx) -> None:
         ctx.committed = True
     elif kind is Restarted:
         ctx.committed = False
+        ctx.restarts += 1
     elif kind is ResponseStarted and ctx.committed:
         raise out_of_order('a second start after content, and no Restarted before it')
 
