@@ -13,7 +13,7 @@ from lamella.middleware._clean_errors import cleaned, told
 from lamella.middleware._pii_text import AsItIs, Chain, Masker, MaskStream, TextStream
 from lamella.middleware._pii_tokens import RestoringStream, Vault
 from lamella.middleware._walk import CannotLook, Walk
-from lamella.types import JSON, Interrupt, Message, ModelRequest, Rejected, ToolError, ToolRequest
+from lamella.types import JSON, ControlFlow, Interrupt, Message, ModelRequest, Rejected, ToolError, ToolRequest
 
 Place = Literal['input', 'output', 'tool_input', 'tool_output', 'events']
 PLACES: tuple[Place, ...] = ('input', 'output', 'tool_input', 'tool_output', 'events')
@@ -39,9 +39,12 @@ class Redacting:
         said = repr(value)
         return value if self._masker.masked(said) == said else self._masker.masked(said)
 
-    def clean(self, error: BaseException) -> BaseException:
-        """An error that leaves, with nothing in it."""
-        return cleaned(error, self.mask)
+    def clean(self, error: BaseException, walk: Walk | None = None) -> BaseException:
+        """An error that leaves, with nothing in it. One that cannot be looked through is replaced."""
+        try:
+            return cleaned(error, walk or self.mask)
+        except Exception as problem:
+            return refusal(problem, self.name)
 
     def request(self, request: ModelRequest) -> tuple[ModelRequest, Counter[str]]:
         """The request as the model gets it, and what was found in it."""
@@ -135,7 +138,7 @@ class Redacting:
         if 'tool_output' not in self.places:
             return error
         read = isinstance(error, (ToolError, Interrupt))
-        return cleaned(error, Walk(self._hidden(None)) if read else self.mask)
+        return self.clean(error, Walk(self._hidden(None)) if read else None)
 
     def output(self, value: Any, seen: Any, found: Counter[str]) -> Any:
         """What a tool answered, as the layers outside see it. `seen` has been looked through already."""
@@ -148,7 +151,7 @@ class Redacting:
         if 'tool_output' not in self.places:
             return error
         read = self.vault is not None and isinstance(error, (ToolError, Interrupt))
-        return cleaned(error, Walk(self.restored) if read else self.mask)
+        return self.clean(error, Walk(self.restored) if read else None)
 
     def mask_of_tool(self, value: Any, found: Counter[str]) -> Any:
         return Walk(lambda text: self._masker.masked(text, found))(value)
@@ -166,14 +169,13 @@ class HidingTool(Tool):
         self.gave: Any = None
 
     async def execute(self, value: Any, ctx: ToolContext) -> Any:
-        redacting = self._redacting
+        redacting, failure, output = self._redacting, None, None
         try:
             output = await self._inner.execute(redacting.tool_given(value), ctx)
-        except BaseException as error:
-            raised = redacting.hidden_failure(error)
-            if raised is error:
-                raise
-            raise raised from None
+        except (Exception, ControlFlow) as error:
+            failure = redacting.hidden_failure(error)
+        if failure is not None:
+            raise failure
         try:
             self.gave = redacting.hidden_output(output, self._found)
         except Exception as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from lamella import Lamella, LamellaError
 from lamella.core.order import findings
@@ -18,6 +19,7 @@ from lamella.types import (
     Finished,
     Message,
     ModelResponse,
+    Rejected,
     StreamPart,
     TextDelta,
     ToolInputDelta,
@@ -264,6 +266,52 @@ async def test_errors_of_tools(mode: Any, streaming: bool) -> None:
     assert str(error).startswith('no row for [EMAIL], [PHONE], [CARD], [US_SSN]')
     assert leaks(''.join(traceback.format_exception(error)), error, memory.kept[:2]) == []
     assert leaks([(event.facts, str(event.facts.get('error'))) for event in sink.events]) == []
+
+
+def stubborn(query: str) -> str:
+    """Fails in a way that nobody can change."""
+    return str(TypeAdapter(int).validate_python(ALL))
+
+
+def chained(query: str) -> str:
+    """Fails while it handles another failure."""
+    try:
+        return broken(query)
+    except ValueError:
+        raise LookupError('gone')  # noqa: B904 - the first one is the context
+
+
+@both_ways
+@modes
+@pytest.mark.parametrize('tool', [stubborn, chained])
+async def test_nothing_hangs_on_to_an_error_that_leaves(mode: Any, streaming: bool, tool: Any) -> None:
+    memory = Memory()
+    error, _ = await run(
+        [PIIRedaction(mode=mode, **OPTIONS), memory], [asks(tool.__name__)], streaming, [tool], CollectingSink()
+    )
+    one: BaseException | None = error
+    while one is not None:
+        assert leaks(str(one), repr(one), one.args) == []
+        one = one.__cause__ or one.__context__
+    assert leaks(memory.kept) == []
+
+
+async def test_an_error_that_cannot_be_looked_through_is_replaced() -> None:
+    layer = PIIRedaction(**OPTIONS)
+
+    def breaks(request: Any) -> LamellaError:
+        class Broken:
+            entities, longest, needs_sign = ('x',), 1, False
+
+            def find(self, text: str, start: int, final: bool) -> Any:
+                raise RuntimeError(text)
+
+        layer._masker.recognisers.finders = (Broken(),)
+        return down(request)
+
+    error, _ = await run([layer], [breaks], False, [], CollectingSink())
+    assert isinstance(error, Rejected)
+    assert (leaks(str(error), error.attempts), error.__cause__, error.__context__) == ([], None, None)
 
 
 async def test_a_listener_that_comes_later_hears_masks_too() -> None:

@@ -135,11 +135,14 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
 
     async def wrap_model(self, params: ModelHookParams, ctx: Ctx, next_fn: NextModel) -> ModelResponse:
         run, found, notes = self._of(ctx), Counter[str](), dict[str, Any]()
-        asked = self._asked(params, run, notes, ctx)
+        asked, failure = self._asked(params, run, notes, ctx), None
+        response = ModelResponse()
         try:
             response = await next_fn(asked, ctx)
         except (Exception, ControlFlow) as error:
-            raise self._clean(error, run, ctx) from error.__cause__
+            failure = self._clean(error, run, ctx)
+        if failure is not None:
+            raise failure  # here, where nothing reminds of the error that it may stand for
         try:
             response = changed_response(response, run.changes(found, notes, is_json(params)))
         except Exception as error:
@@ -150,24 +153,27 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
     async def wrap_stream(self, params: ModelHookParams, ctx: Ctx, next_fn: NextStream) -> AsyncIterator[StreamPart]:
         run, found, notes = self._of(ctx), Counter[str](), dict[str, Any]()
         parts = next_fn(self._asked(params, run, notes, ctx), ctx)
-        changed, refused = ChangedParts(run.changes(found, notes, is_json(params))), None
+        changed = ChangedParts(run.changes(found, notes, is_json(params)))
+        failure: BaseException | None = None
+        rest: Sequence[StreamPart] = ()
         try:
             async for part in parts:
                 try:
                     sure = changed.take(part)
                 except Exception as error:
-                    refused = refusal(error, self)
-                    raise refused from None
+                    failure = refusal(error, self)
+                    break
                 for ready in sure:
                     yield ready
         except (Exception, ControlFlow) as error:
-            if error is refused:
-                raise
-            for ready in changed.cut() if isinstance(error, LamellaError) else ():
-                yield ready
-            raise self._clean(error, run, ctx) from error.__cause__
+            failure = self._clean(error, run, ctx)
+            rest = changed.cut() if isinstance(error, LamellaError) else ()
         finally:
             await close(parts)
+        for ready in rest:
+            yield ready
+        if failure is not None:
+            raise failure
         self._tell(ctx, 'output', found)
 
     async def wrap_tool(self, params: ToolHookParams, ctx: Ctx, next_fn: NextTool) -> ToolResponse:
@@ -176,10 +182,13 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
             inside, tool = run.tool(params, found)
         except Exception as error:
             raise refusal(error, self) from None
+        response, failure = ToolResponse(''), None
         try:
             response = await next_fn(inside, ctx)
         except (Exception, ControlFlow) as error:
-            raise run.failure(error) from error.__cause__
+            failure = run.failure(error)
+        if failure is not None:
+            raise failure
         try:
             output = run.output(response.output, tool.gave, found)
         except Exception as error:
@@ -227,5 +236,9 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
             ctx.emit('pii_redaction.found', where=where, entities=dict(found))
 
     def _clean(self, error: BaseException, run: Redacting, ctx: Ctx) -> BaseException:
-        ctx.attempts[:] = run.mask(ctx.attempts)
+        try:
+            ctx.attempts[:] = run.mask(ctx.attempts)
+        except Exception as problem:
+            ctx.attempts.clear()
+            return refusal(problem, self)
         return run.clean(error)
