@@ -395,6 +395,21 @@ def test_a_long_key_is_told_as_soon_as_it_is_one() -> None:
     assert ''.join([_mark(p) for p in sweep.feed('b2 end', final=True)]) == ' end'
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'sk-proj-abcdefghijklmnop\u200bqrst and',
+        'sk-proj-abcdefghijklmnop\u200b and',
+        'ghp_' + 'a1' * 11 + '\u200b\u2060b',
+    ],
+)
+def test_what_is_invisible_in_a_match_without_an_end_is_hidden_with_it(text: str) -> None:
+    keys = ALONE['api_key']
+    for at in range(len(text)):
+        assert streamed([text[:at], text[at:]], keys)[0] == shown(text, keys)
+    assert streamed(list(text), keys)[0] == shown(text, keys)
+
+
 HOSTILE = {
     'at signs': 'a@',
     'spaced digits': '1 ',
