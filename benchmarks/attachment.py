@@ -41,8 +41,8 @@ def interceptor(config: Settings) -> dict[str, Any]:
 
 
 def run() -> list[Result]:
-    whole = per_call_now(_calls(), count=3000)
-    part = {name: value / PARTS for name, value in per_call_now(_streams(), count=3).items()}
+    whole = per_call_now(_calls(), count=200, rounds=100)
+    part = {name: value / PARTS for name, value in per_call_now(_streams(), count=1, rounds=60).items()}
     none, dynamic = whole['no layers'], whole['given to the call, a kept list']
     fixed, once = whole['fixed on a model'] - none, whole['fixed on a model that has no layers'] - none
     return [

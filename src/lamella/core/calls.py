@@ -23,6 +23,7 @@ from lamella.types import (
     ModelResponse,
     ResponseStarted,
     StreamPart,
+    TextDelta,
     ToolRequest,
     ToolRequested,
     ToolRequestPart,
@@ -128,12 +129,15 @@ async def stream_model(
             _tell_start(ctx, params, call)
     source = model.stream(_said(params), ctx)
     parts = source if ctx.timeouts is None or model.layered else _timed(source, ctx, ctx.timeouts, model.name)
-    opening, begun, spoken = ResponseStarted(model.name), False, False
+    opening, begun, spoken, running = ResponseStarted(model.name), False, False, False
     heard: list[StreamPart] | None = None if params.account is None else []
     part: Any
     try:
         async for part in parts:
             kind = type(part)
+            if running and kind is TextDelta:  # what most parts are: nothing is left to look at
+                yield part
+                continue
             if kind not in STREAM_PARTS:
                 raise nonsense(model.name, part)
             if params.escorts:
@@ -153,6 +157,7 @@ async def stream_model(
                 if params.continues is not None:
                     params.continues.use(ctx.restarts)
                 spoken = True
+                running = not params.escorts and heard is None
             if kind is ToolRequested and part.tool_request.ref is None:
                 part = part.replace(tool_request=with_ref(part.tool_request, ctx))
             if kind is Finished:
