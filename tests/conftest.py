@@ -1,5 +1,6 @@
 """What every test shares: one event loop library, no network but this machine, no keys from the shell."""
 
+import importlib.util
 import ipaddress
 import os
 import sys
@@ -19,6 +20,16 @@ from tests.servers import PostgresServer, RedisServer, Server, ValkeyServer, run
 settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
 settings.load_profile('ci' if os.environ.get('CI') else 'lamella')
+
+# These need google-adk, which the newest vendor clients cannot stand beside.
+ADK = importlib.util.find_spec('google.adk') if importlib.util.find_spec('google') else None
+collect_ignore = [] if ADK else ['adk']
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if collect_ignore:
+        terminalreporter.write_line('tests/adk needs an environment of its own and was not run here: make adk')
+
 
 LOCAL_NAMES = {'', 'localhost', 'ip6-localhost', None}
 
