@@ -3,6 +3,7 @@
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.embedders import wrap_embedding_model
 from lamella.core.functional import generate_middleware
+from lamella.core.memory import Match, Memory
 from lamella.core.middleware import BaseMiddleware
 from lamella.core.order import Order, OrderWarning
 from lamella.core.params import (
@@ -16,12 +17,14 @@ from lamella.core.params import (
 )
 from lamella.core.stack import Stack
 from lamella.core.wrapped import wrap_language_model, wrap_provider
+from lamella.middleware._memory_sqlite import SQLiteMemory
 from lamella.middleware._recording import Recording
 from lamella.middleware.cost.cache import Cache
 from lamella.middleware.cost.cost_tracking import CostTracking
 from lamella.middleware.cost.tenant_budget import TenantBudget
 from lamella.middleware.limits.concurrency_limit import ConcurrencyLimit
 from lamella.middleware.limits.rate_limit import RateLimit
+from lamella.middleware.memory.memory_recall import MemoryRecall
 from lamella.middleware.memory.recorder import Recorder
 from lamella.middleware.memory.replayer import Replayer
 from lamella.middleware.resilience.circuit_breaker import CircuitBreaker
@@ -80,6 +83,9 @@ __all__ = [
     'Hedge',
     'Idempotency',
     'LoopGuard',
+    'Match',
+    'Memory',
+    'MemoryRecall',
     'ModelFallback',
     'ModelHookParams',
     'OTelMiddleware',
@@ -94,6 +100,7 @@ __all__ = [
     'Retry',
     'RetryBudget',
     'RunHookParams',
+    'SQLiteMemory',
     'Sandbox',
     'SimulateStreaming',
     'Skills',
