@@ -597,15 +597,29 @@ async def test_layers_remember_between_calls_in_a_memory_of_the_models_own() -> 
     assert [store is stores[0] for store in stores] == [True] * 4 + [False]
 
 
-async def test_stores_that_were_opened_outside_are_closed_with_the_model(tmp_path: Any) -> None:
+async def test_stores_that_were_opened_outside_are_closed_with_the_model(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[Any] = []
+    closed: list[Any] = []
+
     class Keeps(BaseMiddleware):
         async def wrap_model(self, params, ctx, next_fn):
-            await ctx.ai.resolve_store(f'sqlite:///{tmp_path}/s.db').put('k', b'v')
+            stores.append(ctx.ai.resolve_store(f'sqlite:///{tmp_path}/s.db'))
+            await stores[-1].put('k', b'v')
             return await next_fn(params, ctx)
 
     model = wrap_language_model(model=ScriptedModel(['x'], repeat=True), middleware=Keeps())
     await model.ask('hi')
+    close = type(stores[0]).aclose
+
+    async def aclose(store: Any) -> None:
+        closed.append(store)
+        await close(store)
+
+    monkeypatch.setattr(type(stores[0]), 'aclose', aclose)
     await model.aclose()
+    assert closed == [stores[0]]
     await model.ask('hi')  # and opened again where it is used again
     await model.aclose()
 

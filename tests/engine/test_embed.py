@@ -285,6 +285,27 @@ async def test_when_one_call_fails_the_others_are_cancelled_and_no_further_one_b
     assert [attempt.status for attempt in caught.value.attempts] == ['UNAVAILABLE']
 
 
+async def test_a_call_that_ends_at_the_same_moment_as_one_fails_is_followed_by_none() -> None:
+    opened, asked = asyncio.Event(), list[str]()
+
+    async def answers(request: EmbeddingRequest) -> Any:
+        (text,) = request.texts
+        asked.append(text)
+        await opened.wait()
+        if text == '0':
+            raise LamellaError('UNAVAILABLE', 'down')
+        return [[1.0]]
+
+    ai = app(scripted(answers, repeat=True, max_batch=1))
+    embedding = asyncio.create_task(ai.embed(map(str, range(9)), max_parallel=2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    opened.set()
+    with pytest.raises(LamellaError, match='down'):
+        await embedding
+    assert asked == ['0', '1']
+
+
 async def test_what_was_paid_before_a_failure_is_on_the_error() -> None:
     paid = EmbeddingResponse(vectors=((1.0,),), usage=Usage(input_tokens=5, total_tokens=5))
     model = scripted(paid, paid, LamellaError('UNAVAILABLE', 'down'), max_batch=1)

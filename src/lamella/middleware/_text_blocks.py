@@ -97,7 +97,7 @@ class TextBlocks:
         if block is None or aside is None:
             return -1, -1, -1
         if not aside:
-            return (block.index, -1, -1) if block.placed else (-1, -1, -1)
+            return block.index, -1, -1
         return (-1, block.index, block.reasoning) if block.reasoning is not None else (-1, -1, -1)
 
     def take(self, part: StreamPart) -> Sequence[StreamPart]:

@@ -133,6 +133,20 @@ async def test_an_answer_of_a_layer_is_said_in_the_clients_protocol(sim: Simulat
     assert list(sim.requests) == []
 
 
+async def test_vectors_that_a_layer_changes_are_those_that_the_client_gets(sim: Simulator) -> None:
+    class Doubles(BaseMiddleware):
+        async def wrap_embed(self, params, ctx, next_fn):
+            response = await next_fn(params, ctx)
+            return response.replace(vectors=tuple(tuple(n * 2 for n in vector) for vector in response.vectors))
+
+    async with clients(sim.base_url, LamellaTransport(use=[Doubles()])) as vendor:
+        ours = await vendor.gpt.embeddings.create(model=SMALL, input='a', dimensions=8)
+        floats = await vendor.gpt.embeddings.create(model=SMALL, input='a', dimensions=8, encoding_format='float')
+    doubled = tuple(n * 2 for n in word_vector('a', 8))
+    assert tuple(ours.data[0].embedding) == tuple(floats.data[0].embedding) == doubled
+    assert ours.usage.prompt_tokens == 1
+
+
 async def test_an_error_of_the_endpoint_passes_as_it_came(sim: Simulator) -> None:
     sim.use(faults=[Fault('status', status=429, retry_after_s=9, message='slow down')])
     async with clients(sim.base_url, LamellaTransport(use=[Hides()])) as vendor:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -132,8 +132,16 @@ def test_nothing_but_a_fence_is_lost(text: str) -> None:
     assert asyncio.run(one(PLAIN, text)) == [('text', oracle(text))]
 
 
+async def test_a_block_that_is_gone_on_with_is_still_at_the_beginning_of_its_fence() -> None:
+    parts = [TextDelta('```json'), TextDelta('x', 1), TextDelta('\n{}'), TextDelta('\n```'), Finished()]
+    stream = Lamella(model=ScriptedModel([parts]), use=[checked(PLAIN)]).generate_stream(prompt='hi')
+    assert texts_of(await stream.response) == [('text', '{}'), ('text', 'x')]
+
+
 @settings(max_examples=200, deadline=None)
 @given(adversarial)
+@example('```json\n1\n```' + ' ' * (MAX_SPACE + 9))
+@example('```json\n1' + ' ' * (MAX_SPACE + 9) + '```')
 def test_no_more_is_held_back_than_may_be_a_fence(text: str) -> None:
     """After each letter all is said but what may open a fence, or the whitespace and backticks that may close one."""
     said = asyncio.run(said_after_each(PLAIN, text))
@@ -168,6 +176,11 @@ def test_a_stream_that_breaks_off_anywhere_has_lost_nothing_that_was_begun(piece
     assert text in (rest, '')
     if text == '':  # nothing was shown: only what may be a fence had come
         assert re.fullmatch(r'\s*`*\s*`*(?:j|js|jso|json)?\s*`*\s*', rest, re.IGNORECASE)
+
+
+async def test_of_much_whitespace_before_a_fence_only_what_may_go_is_held_back() -> None:
+    pieces = ['```json\n1', ' ' * (MAX_SPACE + 9) + '```', ' x']
+    assert await said_after_each(PLAIN, pieces) == ['1', '1' + ' ' * 9, '1' + ' ' * (MAX_SPACE + 9) + '``` x']
 
 
 async def test_other_parts_and_metadata_stay_as_they_are() -> None:
