@@ -22,6 +22,7 @@ NAMES = (
     'pii',
     'approvals',
     'batch',
+    'adk',
     'attachment',
     'outage',
     'injection',

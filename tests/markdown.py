@@ -9,6 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r'^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>.*?)[ \t]*$')
 SKIP = re.compile(r'^[ \t]*<!--[ \t]*not run:[ \t]*(?P<reason>.*?)[ \t]*-->[ \t]*$')
 SKIP_LIKE = re.compile(r'<!--.*\b(?:not[ _-]?run|skip|no[ _-]?run)\b', re.IGNORECASE)
+ENVIRONMENT = re.compile(r'<!--[ \t]*environment:[ \t]*(?P<name>.*?)[ \t]*-->')
+# Environments beside the main one, and the command that runs their pages.
+ENVIRONMENTS = {'adk': 'make adk'}
 PYTHON_LIKE = re.compile(r'^(?:py\w*|python\w*)\b|^\{\.?(?:py|python)', re.IGNORECASE)
 
 
@@ -69,6 +72,12 @@ def reason_before(lines: list[str], at: int) -> str | None:
     return comment['reason'] if comment else None
 
 
+def environment_of(text: str) -> str | None:
+    """The environment that a page's blocks run in, named on its first line (`<!-- environment: adk -->`); `None` for the main."""
+    found = ENVIRONMENT.fullmatch(text.split('\n', 1)[0].strip())
+    return found['name'] if found else None
+
+
 def problems(text: str) -> list[str]:
     """Why some Python on a page would go unrun and unnoticed."""
     found = []
@@ -82,6 +91,11 @@ def problems(text: str) -> list[str]:
         elif block.looks_like_python and not block.is_run:
             found.append(f'line {fence_line}: a Python block that is not run; open it with ```python at the margin')
     for number, line in enumerate(text.splitlines(), 1):
+        named = ENVIRONMENT.search(line)
+        if named and (number > 1 or named['name'] not in ENVIRONMENTS):
+            found.append(
+                f'line {number}: an environment is one of {", ".join(ENVIRONMENTS)}, and named on the first line'
+            )
         if SKIP_LIKE.search(line) and number not in skipping_lines:
             found.append(f'line {number}: write `<!-- not run: the reason -->` on the line right above a fence')
     return found

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.markdown import ROOT, blocks, pages, problems
+from tests.markdown import ENVIRONMENTS, ROOT, blocks, environment_of, pages, problems
 
 WRONG_ON_PURPOSE = {'docs/stream_rules.md': [pytest.mark.breaks_stream_rules]}
 PAGES = [
@@ -48,9 +48,11 @@ def run_page(text: str, filename: str, module: ModuleType) -> int:
 def test_the_examples_of_the_page_run(
     page: Path, docs_namespace: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    text = page.read_text(encoding='utf-8')
+    if environment := environment_of(text):
+        pytest.skip(f'the page runs in an environment of its own: {ENVIRONMENTS[environment]}')
     module = ModuleType('__main__')
     module.__dict__.update(docs_namespace)
-    text = page.read_text(encoding='utf-8')
     monkeypatch.setitem(sys.modules, '__main__', module)
     monkeypatch.chdir(tmp_path)
     assert run_page(text, str(page), module) == sum(block.is_run for block in blocks(text))
@@ -113,6 +115,8 @@ def test_a_block_with_a_reason_is_not_run() -> None:
         '<!-- not run: -->\n```python\n1\n```\n',
         '<!-- not run: just because -->\n\n```python\n1\n```\n',
         '<!-- skip -->\n```python\n1\n```\n',
+        '<!-- environment: nowhere -->\n```python\n1\n```\n',
+        'Late.\n<!-- environment: adk -->\n```python\n1\n```\n',
     ],
 )
 def test_python_that_would_slip_through_is_reported(page: str) -> None:
@@ -126,6 +130,7 @@ def test_python_that_would_slip_through_is_reported(page: str) -> None:
         '~~~python\n1\n~~~\n',
         '```sh\nmake\n```\n',
         '<!-- not run: needs a key -->\n```python\n1\n```\n',
+        '<!-- environment: adk -->\n```python\n1\n```\n',
     ],
 )
 def test_a_page_in_order_has_no_problems(page: str) -> None:

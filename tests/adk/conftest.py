@@ -11,6 +11,8 @@ THEIRS = (
     'ignore::FutureWarning:google.*',
     r'ignore:\[EXPERIMENTAL\]:UserWarning',
     'ignore:.* is deprecated in favor of Workflow:DeprecationWarning',
+    'ignore:.*ReadOnly:UserWarning',
+    'ignore::pydantic.warnings.PydanticDeprecatedSince211',
     'ignore::ResourceWarning',
     'ignore:Inheritance class AiohttpClientSession:DeprecationWarning',
 )

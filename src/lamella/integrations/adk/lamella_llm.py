@@ -97,6 +97,10 @@ class LamellaLlm(BaseLlm):
         """The layers as text, the outermost first."""
         return self._home.stack.explain()
 
+    async def aclose(self) -> None:
+        """Close what the layers and the plugins opened. The ADK does not call it; the model within stays as it is."""
+        await self._home.aclose()
+
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
