@@ -76,7 +76,7 @@ def test_in_json_the_original_is_written_as_json() -> None:
     assert jsonlib.loads(mine.restored(f'["{hidden}"]', json=True)) == ['"q"']
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_tokens_come_back_however_the_text_is_cut(data: st.DataObject) -> None:
     mine = vault()

@@ -18,7 +18,7 @@ _SPACES = ' {1,16}+'  # between two words
 _SPACE = re.compile(r'\s+')
 _UNSEEN = re.compile(f'[{INVISIBLE}]')
 _CONTEXT = 96
-MAX_HELD = 65_536
+MAX_HELD = 4_096
 
 
 class Hit(NamedTuple):

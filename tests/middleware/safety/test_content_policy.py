@@ -278,7 +278,7 @@ POLICIES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(answers(), POLICIES)
 def test_whole_answers_and_streams_agree_however_they_are_cut(parts: list[StreamPart], policy: ContentPolicy) -> None:
     async def run() -> None:
@@ -296,7 +296,7 @@ def test_whole_answers_and_streams_agree_however_they_are_cut(parts: list[Stream
     asyncio.run(run())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), words)
 def test_no_banned_phrase_is_ever_on_the_screen(data: st.DataObject, before: str) -> None:
     async def run() -> None:

@@ -84,7 +84,7 @@ def answers(draw: Any) -> list[StreamPart]:
     return [ResponseStarted('m-1', 'id-1'), *parts, Finished('stop', metadata={'who': ANNA})]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(answers())
 def test_whole_answers_and_streams_agree_however_they_are_cut(parts: list[StreamPart]) -> None:
     async def run() -> None:
@@ -119,7 +119,7 @@ def test_every_entity_is_hidden_however_the_answer_is_cut(data: st.DataObject, v
     asyncio.run(run())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_tokens_come_back_however_the_answer_is_cut(data: st.DataObject) -> None:
     async def run() -> None:
