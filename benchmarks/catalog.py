@@ -48,6 +48,9 @@ from lamella.middleware import (
     TenantBudget,
     Timeout,
     ToolApproval,
+    ToolOutputTruncation,
+    ToolRetry,
+    ToolTimeout,
 )
 
 PARTS = len(PIECES) + 2
@@ -98,6 +101,9 @@ TOOL_LAYERS: Layers = {
     'PromptInjectionScreen': lambda: PromptInjectionScreen(),
     'Sandbox(of other tools)': lambda: Sandbox(tools=['other'], walls=[]),
     'ToolApproval': lambda: ToolApproval(allowed_tools=['add']),
+    'ToolOutputTruncation': lambda: ToolOutputTruncation(max_chars=1000),
+    'ToolRetry': lambda: ToolRetry(tools=['add']),
+    'ToolTimeout': lambda: ToolTimeout(timeout_s=60),
 }
 
 

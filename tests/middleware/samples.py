@@ -32,6 +32,9 @@ SAMPLES: dict[str, Callable[[], BaseMiddleware[Any]]] = {
     'retry': lambda: catalog.Retry(on_partial='restart', no_jitter=True),
     'sandbox': lambda: catalog.Sandbox(tools=['other'], walls=[]),
     'tenant_budget': lambda: catalog.TenantBudget(max_tokens=10**9, window_s=60),
+    'tool_output_truncation': lambda: catalog.ToolOutputTruncation(max_chars=1000),
+    'tool_retry': lambda: catalog.ToolRetry(tools=['look']),
+    'tool_timeout': lambda: catalog.ToolTimeout(timeout_s=60),
     'hedge': lambda: catalog.Hedge(delay_s=9),
     'timeout': lambda: catalog.Timeout(total_s=60, first_content_s=9, idle_s=9),
 }

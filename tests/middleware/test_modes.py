@@ -20,6 +20,9 @@ from lamella.middleware import (
     Retry,
     TenantBudget,
     ToolApproval,
+    ToolOutputTruncation,
+    ToolRetry,
+    ToolTimeout,
 )
 from lamella.types import (
     Finished,
@@ -75,6 +78,7 @@ def layers(visible: bool) -> st.SearchStrategy[BaseMiddleware[Any]]:
         st.builds(lambda n, wait: RateLimit(max_calls=n, per_s=10, wait=wait), st.integers(0, 3), st.booleans()),
         st.builds(lambda how: ConcurrencyLimit(max_concurrent=1, adaptive=how), st.sampled_from([None, 'gradient'])),
         st.builds(lambda: Idempotency(tools=['look'])),
+        st.sampled_from([ToolRetry(tools=['look']), ToolTimeout(timeout_s=60), ToolOutputTruncation(max_chars=100)]),
         st.builds(lambda: CostTracking(input_per_mtok=1, output_per_mtok=2)),
         st.builds(lambda: Cache(tool_requests=True)),
         st.builds(lambda most: TenantBudget(max_tokens=most, key=None), st.sampled_from([2000, 10**9])),

@@ -53,6 +53,9 @@ from lamella.middleware.tools.mcp import MCP
 from lamella.middleware.tools.sandbox import Sandbox
 from lamella.middleware.tools.skills import Skills
 from lamella.middleware.tools.tool_approval import ToolApproval
+from lamella.middleware.tools.tool_output_truncation import ToolOutputTruncation
+from lamella.middleware.tools.tool_retry import ToolRetry
+from lamella.middleware.tools.tool_timeout import ToolTimeout
 from lamella.middleware.trace.console_logger import ConsoleLogger
 from lamella.middleware.trace.otel_middleware import OTelMiddleware
 
@@ -110,6 +113,9 @@ __all__ = [
     'Timeout',
     'ToolApproval',
     'ToolHookParams',
+    'ToolOutputTruncation',
+    'ToolRetry',
+    'ToolTimeout',
     'generate_middleware',
     'wrap_embedding_model',
     'wrap_language_model',

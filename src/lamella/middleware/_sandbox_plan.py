@@ -83,6 +83,11 @@ def task_of(tool: Tool, checked: Any) -> bytes:
 
     Raises ConfigError for a function that another process cannot import, and for one that takes a `ctx`.
     """
+    if type(tool) is not Tool:
+        raise ConfigError(
+            f'tool {tool.name!r} cannot run in the sandbox: a layer around it has wrapped it ({type(tool).__name__}). '
+            'Put Sandbox outside of that layer'
+        )
     if tool.takes_ctx:
         raise ConfigError(_cannot(tool, 'it takes ctx, which belongs to this process'))
     arguments, keywords = ((), checked) if tool.spread else ((checked,), {})

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lamella import LamellaError, ModelResponse, Usage, wrap_language_model
 from lamella.middleware import BaseMiddleware, Retry
-from lamella.middleware.resilience.retry import RetryConfig, backoff, wait_before
+from lamella.middleware._backoff import backoff, wait_before
+from lamella.middleware.resilience.retry import RetryConfig
 from lamella.testing import ScriptedModel
 from lamella.types import STATUSES, TRANSIENT, ConfigError, Rejected, ToolRequest, UnknownNameError
 from tests.middleware.kit import HeldClock, down, no_leaks, world

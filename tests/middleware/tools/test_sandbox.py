@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.core.tools import Tool, ToolContext
-from lamella.middleware import Filesystem, Sandbox
+from lamella.middleware import Filesystem, Idempotency, PIIRedaction, Sandbox
 from lamella.middleware._sandbox_linux import may_become_others
 from lamella.middleware._sandbox_plan import WALLS, machine_problem
 from lamella.middleware._sandbox_walls import found
@@ -589,3 +589,35 @@ def test_a_system_without_process_limits_is_refused_when_built(monkeypatch: pyte
     monkeypatch.setattr(os, 'name', 'nt')
     with pytest.raises(ConfigError, match='POSIX'):
         Sandbox()
+
+
+# ── beside other layers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_redaction_inside_of_it_sees_what_the_tool_answers(plain: Box) -> None:
+    called = await call([plain(), PIIRedaction()], 'echo', tools=[sandboxed.echo], value='mail anna@example.com')
+    assert called.output == 'mail [EMAIL]'
+    assert len(called.facts('sandbox.started')) == 1
+
+
+async def test_a_layer_around_it_that_wraps_the_tool_is_refused_and_never_passed_over(plain: Box) -> None:
+    use = [PIIRedaction(), plain()]
+    with pytest.raises(ConfigError, match=r'Sandbox .* must stand outside of PIIRedaction'):
+        await call(use, 'echo', tools=[sandboxed.echo], value='mail anna@example.com')
+    app = world({'x/a': [ToolRequest('echo', {'value': 'x'}, 'r-1')]}, check_order='ignore')
+    with pytest.raises(ConfigError, match=r'a layer around it has wrapped it .* Put Sandbox outside'):
+        await app.ai.generate(prompt='go', use=use, tools=[sandboxed.echo])
+
+
+async def test_what_was_ended_may_have_done_its_work(plain: Box) -> None:
+    """Its errors say so, for Idempotency and whoever else must know."""
+    app = world({'x/a': [ToolRequest('ends', {'code': 3}, 'r-1'), ToolRequest('ends', {'code': 3}, 'r-2')]})
+    with pytest.raises(Rejected, match='may or may not have run'):
+        await app.ai.generate(prompt='go', use=[Idempotency(tools=['ends']), plain()], tools=[sandboxed.ends])
+
+
+def test_the_synchronous_door_leads_there_too(plain: Box) -> None:
+    app = world({'x/a': [ToolRequest('add', {'a': 1}, 'r-1'), 'done']})
+    response = app.ai.sync.generate(prompt='go', use=[plain()], tools=[sandboxed.add])
+    assert response.turns[0].tool_responses[0].tool_response.output == 2
+    app.ai.sync.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, Field
@@ -12,6 +11,7 @@ from lamella.core.calls import before_wait, close, may_go_on
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import AnyAnswer, AnyParams, BaseMiddleware, Next, NextStream
 from lamella.core.params import EmbedHookParams, ModelHookParams
+from lamella.middleware._backoff import floor_s, wait_before
 from lamella.middleware._continuation import Continuation
 from lamella.middleware._fields import Count, Duration, Statuses, Switch
 from lamella.middleware._relay import Relay, paid_for, with_debts, with_notes
@@ -160,7 +160,7 @@ class Retry(BaseMiddleware[RetryConfig]):
         """Seconds until the next attempt, or `None` when this error is the last word."""
         reason = self._why_not(error, retries, stuck)
         if reason is None:
-            wait_s = wait_before(self.config, retries, _floor_s(error), ctx.random.uniform)
+            wait_s = wait_before(self.config, retries, floor_s(error), ctx.random.uniform)
             remaining_s = ctx.remaining_s()
             if remaining_s is None or wait_s < remaining_s:
                 return wait_s
@@ -191,32 +191,8 @@ class Retry(BaseMiddleware[RetryConfig]):
             return 'partial'
         if retries >= self.config.max_retries:
             return 'exhausted'
-        return 'retry_after' if _floor_s(error) > self.config.max_delay_ms / 1000 else None
+        return 'retry_after' if floor_s(error) > self.config.max_delay_ms / 1000 else None
 
 
 def _note(retries: int, waited_s: float) -> JSON:
     return {'retry': {'attempts': retries + 1, 'waited_s': waited_s}}
-
-
-def _floor_s(error: LamellaError) -> float:
-    return max(0.0, error.retry_after_s or 0.0)
-
-
-def backoff(config: RetryConfig, retry: int) -> float:
-    """Seconds before retry number `retry` (from 0), without chance and without a provider's word."""
-    try:
-        delay_ms = config.initial_delay_ms * config.backoff_factor**retry
-    except OverflowError:
-        delay_ms = math.inf if config.initial_delay_ms else 0.0
-    return min(delay_ms, config.max_delay_ms) / 1000
-
-
-def wait_before(config: RetryConfig, retry: int, floor_s: float, draw: Callable[[float, float], float]) -> float:
-    """Seconds to wait before retry number `retry` (from 0): never less than `floor_s`, never more than the cap.
-
-    `floor_s` is within the cap; `draw(a, b)` is a number between the two.
-    """
-    delay_s, longest_s = backoff(config, retry), config.max_delay_ms / 1000
-    if config.no_jitter:
-        return max(delay_s, floor_s)
-    return min(draw(floor_s, min(floor_s + delay_s, longest_s)), longest_s)

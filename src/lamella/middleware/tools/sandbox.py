@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextRun, NextTool
+from lamella.core.order import Order
 from lamella.core.params import RunHookParams, ToolHookParams
 from lamella.core.timeouts import Cutoff
 from lamella.core.tools import Tool
@@ -144,6 +145,8 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
     `metadata['sandbox']` of the tool's response, `{'walls', 'by'}`, and of the run's, with `calls`.
     """
 
+    order = Order(wraps={'pii_redaction': 'it hands the tool itself to another process, and that layer wraps the tool'})
+
     def __init__(self, config: SandboxConfig | None = None, **options: Unpack[SandboxOptions]) -> None:
         super().__init__(config, **options)
         if os.name != 'posix':
@@ -227,7 +230,8 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
 
     def _late(self, tool: Tool, ctx: Ctx) -> ToolError:
         ctx.emit('sandbox.ended', tool=tool.name, how='timeout', why='', printed='')
-        return ToolError(f'{tool.name} took longer than timeout_s={self.config.timeout_s:g} and was ended (sandbox)')
+        message = f'{tool.name} took longer than timeout_s={self.config.timeout_s:g} and was ended (sandbox)'
+        return ToolError(message, details=self._details('timeout'))
 
     def _home(self, by: Backend | None) -> AbstractAsyncContextManager[str]:
         return nullcontext('/tmp') if has_private_root(self.config.walls, by) else own_directory()
@@ -237,7 +241,12 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
             return Rejected(f'the walls could not be put up: {ended.why}', by=self, status='FAILED_PRECONDITION')
         if ended.how == 'error' and ended.said['kind'] != 'tool':
             return self._raised(tool, ended.said)
-        return ToolError(_words(tool.name, ended, self.config))
+        details = {} if ended.how == 'error' else self._details(ended.how)
+        return ToolError(_words(tool.name, ended, self.config), details=details)
+
+    def _details(self, how: str) -> dict[str, Any]:
+        """What was ended or has crashed may have done its work, or not."""
+        return {'by': self.name, 'how': how, 'outcome': 'unknown'}
 
     def _raised(self, tool: Tool, said: Mapping[str, Any]) -> LamellaError:
         hint = ''
