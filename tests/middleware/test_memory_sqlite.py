@@ -209,3 +209,16 @@ def test_every_wrong_limit_is_in_one_error() -> None:
         SQLiteMemory(max_per_scope=0, max_chars=True, path='')
     for word in ('max_per_scope=0', 'max_chars=True', "path=''"):
         assert word in caught.value.message
+
+
+async def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / 'm.db'
+    memory = SQLiteMemory(path)
+    await memory.add(['old word'], 'a')
+    for file in tmp_path.iterdir():
+        file.unlink()
+    await memory.add(['new word'], 'a')
+    assert await texts(memory, 'word') == ['new word']
+    assert await texts(SQLiteMemory(path), 'word') == ['new word']
+    memory.close()
+    assert await texts(memory, 'word') == ['new word']

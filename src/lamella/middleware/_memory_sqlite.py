@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sqlite3
 from array import array
@@ -14,13 +15,14 @@ from operator import mul
 from os import PathLike, fspath
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import finalize
 
 from lamella.core.memory import Match
 from lamella.middleware._threads import Stop, in_thread
 from lamella.types import JSON, ConfigError, LamellaError, Vector
 
 T = TypeVar('T')
-BUSY_S = 5.0
+BUSY_S, MAX_IDLE = 5.0, 4
 MAX_TERMS = 32
 CANDIDATES = 100
 RANK = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)
@@ -84,6 +86,9 @@ class SQLiteMemory:
         self._max_per_scope, self._max_items = max_per_scope, max_items
         self._max_vectors, self._max_chars = max_vectors, max_chars
         self._lock = Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._process = os.getpid(), _identity(self.path or '')
+        finalize(self, _close, self._idle)
         self._own = None if self.path is not None else _opened(':memory:')
 
     def __repr__(self) -> str:
@@ -132,13 +137,43 @@ class SQLiteMemory:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one piece of work: nothing stays open that a fork or a removed file could break."""
+        """A connection that nobody else uses meanwhile. A few stay open: closing the last one would write the whole log back."""
         if self._own is not None:
             with self._lock:
                 yield self._own
             return
-        with closing(_opened(self.path or '')) as db:
+        db = self._taken() or _opened(self.path or '')
+        try:
             yield db
+        except BaseException:
+            db.close()
+            raise
+        if not self._given_back(db):
+            db.close()
+
+    def _taken(self) -> sqlite3.Connection | None:
+        """An open connection, unless this process was forked off or the file was removed meanwhile."""
+        with self._lock:
+            if self._process != (os.getpid(), _identity(self.path or '')):
+                self._idle.clear()
+                self._process = os.getpid(), _identity(self.path or '')
+            return self._idle.pop() if self._idle else None
+
+    def _given_back(self, db: sqlite3.Connection) -> bool:
+        with self._lock:
+            if len(self._idle) >= MAX_IDLE or self._process[0] != os.getpid():
+                return False
+            if self._process[1] is None:  # the file was made just now
+                self._process = self._process[0], _identity(self.path or '')
+            self._idle.append(db)
+            return True
+
+    def close(self) -> None:
+        """Close what is open and not in use. The next call opens it again."""
+        with self._lock:
+            idle, self._idle[:] = list(self._idle), []
+            for db in idle:
+                db.close()
 
     def _add(self, db: sqlite3.Connection, rows: Sequence[Any], scope: str) -> None:
         with _transaction(db):
@@ -248,6 +283,20 @@ def _opened(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _close(idle: list[sqlite3.Connection]) -> None:
+    while idle:
+        idle.pop().close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has this name now."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _check_fts5() -> None:

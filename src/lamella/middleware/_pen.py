@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from lamella.middleware._recording_codec import line_of
 from lamella.types import JSON
+
+_FLAGS = getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_CLOEXEC', 0)
 
 
 class Pen:
@@ -33,8 +37,12 @@ class Pen:
     def _opened(self) -> tuple[int, int]:
         """The file, and how much is in it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, 'O_BINARY', 0), 0o600)
-        return file, os.fstat(file).st_size
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):  # a pipe whose reader sleeps would hold up everything
+            os.close(file)
+            raise OSError(errno.EINVAL, 'is no regular file', str(self.path))
+        return file, facts.st_size
 
     def close(self) -> None:
         if self._file is not None:

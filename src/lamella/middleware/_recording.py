@@ -13,6 +13,7 @@ from lamella.types import (
     STREAM_PARTS,
     ConfigError,
     Folder,
+    LamellaError,
     ModelRequest,
     ModelResponse,
     StreamPart,
@@ -54,14 +55,17 @@ class RecordedCall:
 
     def answer(self) -> ModelResponse:
         """The whole answer. Raises what was raised."""
-        if isinstance(self.result, BaseException):
-            raise self.error()
         if isinstance(self.result, ModelResponse):
             return self.result
         folder = Folder()
         for _, part in self.parts:
             folder.add(part)
-        return folder.response()
+        if not isinstance(self.result, BaseException):
+            return folder.response()
+        error = self.error()
+        if isinstance(error, LamellaError):
+            folder.tell(error)
+        raise error
 
     def stream(self) -> Iterator[tuple[float, StreamPart]]:
         """The parts as they came; of a whole answer the shortest stream that folds to it."""

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -67,18 +68,19 @@ def plain(value: Any, depth: int = 0) -> Any:
 def _fields(value: Data, depth: int) -> JSON:
     """What differs from the defaults, under the type's name."""
     told: JSON = {KIND: type(value).__name__}
-    for field in msgspec.structs.fields(value):
-        item = getattr(value, field.name)
-        default = (
-            field.default_factory() if field.default is msgspec.NODEFAULT and _has_factory(field) else field.default
-        )
+    for name, default in _defaults(type(value)):
+        item = getattr(value, name)
         if item is not default and item != default:
-            told[field.name] = plain(item, depth)
+            told[name] = plain(item, depth)
     return told
 
 
-def _has_factory(field: msgspec.structs.FieldInfo) -> bool:
-    return field.default_factory is not msgspec.NODEFAULT
+@cache  # of types, of which there are few
+def _defaults(kind: type[Data]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (field.name, field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory())
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 def _key(key: Any) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -213,8 +214,12 @@ async def test_behind_a_redaction_nothing_private_is_recorded(file: Path) -> Non
     assert 'example.com' not in file.read_text()
 
 
-@pytest.mark.parametrize('path', ['/dev/full', '/proc/nowhere/x.jsonl', '/dev/null/x.jsonl'])
-async def test_a_file_that_cannot_be_written_harms_no_call_and_is_told_once(path: str) -> None:
+@pytest.mark.parametrize('path', ['/dev/full', '/proc/nowhere/x.jsonl', '/dev/null/x.jsonl', 'pipe'])
+async def test_a_file_that_cannot_be_written_harms_no_call_and_is_told_once(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo('pipe')
     sink = CollectingSink()
     model = ScriptedModel([ToolRequest('look', {'city': 'Rome'}, 'c1'), 'sunny'])
     ai = Lamella(model=model, sinks=[sink])
@@ -222,6 +227,22 @@ async def test_a_file_that_cannot_be_written_harms_no_call_and_is_told_once(path
     assert response.text == 'sunny'
     (failed,) = sink.named('recorder.failed')
     assert isinstance(failed.facts['error'], OSError)
+
+
+async def test_after_a_full_disk_the_next_run_is_recorded_again(file: Path) -> None:
+    sink = CollectingSink()
+    ai, layer = Lamella(model=ScriptedModel(['x' * 3000], repeat=True), sinks=[sink]), Recorder(file)
+    await ai.generate(prompt='one', use=[layer])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 1500, limits[1]))
+    try:
+        assert (await ai.generate(prompt='two', use=[layer])).text == 'x' * 3000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not file.read_bytes().endswith(b'\n')
+    await ai.generate(prompt='three', use=[layer])
+    assert [run.end is not None for run in Recording.read(file).runs] == [True, False, True]
+    assert len(sink.named('recorder.failed')) == 1
 
 
 async def test_a_value_that_cannot_be_written_ends_the_recording_of_the_run_alone(file: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -10,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from lamella import Lamella
 from lamella.middleware import (
@@ -46,6 +49,8 @@ from lamella.types import (
     ToolRequested,
     Usage,
 )
+from tests.middleware.kit import world
+from tests.middleware.test_modes import fresh, scripts, stacks
 
 
 def never(*_: Any) -> Any:
@@ -561,3 +566,51 @@ async def test_what_a_killed_process_recorded_is_replayed_up_to_there(file: Path
         prompt='weather?', tools=[dead(look)], use=[Replayer(file, strict=False)]
     )
     assert response.text == 'live'
+
+
+def plainly(whole: Any, *, same_mode: bool) -> Any:
+    """A response, or an error. What had arrived is told differently by the two modes."""
+    if isinstance(whole, LamellaError):
+        tried = [(attempt.model, attempt.status, attempt.message) for attempt in whole.attempts]
+        partial = whole.partial if same_mode else None
+        return type(whole), whole.status, whole.message, whole.retry_after_s, whole.details, tried, partial
+    return whole
+
+
+@settings(max_examples=60, phases=[Phase.explicit, Phase.generate])
+@given(scripts, scripts, stacks, st.booleans(), st.booleans())
+def test_any_run_through_any_layers_is_replayed_as_it_was(
+    a: list[Any], b: list[Any], use: list[Any], recorded_in_parts: bool, replayed_in_parts: bool
+) -> None:
+    async def done(layer: Any, in_parts: bool, *, answers: bool) -> Any:
+        models = {'v/a': a, 'v/b': b} if answers else {'v/a': [never], 'v/b': [never]}
+        one = world(models, repeat=True)
+        options: dict[str, Any] = {
+            'use': [*fresh(use), layer],
+            'tools': [seen if answers else dead_seen],
+            'max_turns': 3,
+        }
+        try:
+            if in_parts:
+                return await one.ai.generate_stream(prompt='hi', **options).response
+            return await one.ai.generate(prompt='hi', **options)
+        except LamellaError as error:
+            return error
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'runs.jsonl'
+        was = asyncio.run(done(Recorder(path), recorded_in_parts, answers=True))
+        now = asyncio.run(done(Replayer(path), replayed_in_parts, answers=False))
+    same_mode = recorded_in_parts == replayed_in_parts
+    assert plainly(now, same_mode=same_mode) == plainly(was, same_mode=same_mode)
+
+
+def seen() -> str:
+    return 'seen'
+
+
+def dead_seen() -> str:
+    return str(never())
+
+
+seen.__name__ = dead_seen.__name__ = 'look'
