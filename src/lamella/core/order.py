@@ -55,8 +55,10 @@ def findings(layers: Sequence[Placed], *, whole: bool = True) -> tuple[Finding, 
     `whole` says that nothing stands around or inside of these: only then can something be missing, or not be the outermost.
     """
     found = [finding for i in range(len(layers)) for finding in _of_one(layers, i, whole=whole)]
-    told = dict.fromkeys(found)
-    return tuple(sorted(told, key=lambda finding: finding.level == 'warning'))
+    told: dict[tuple[Level, tuple[int, ...]], Finding] = {}
+    for finding in found:  # two layers may say the same of each other
+        told.setdefault((finding.level, finding.layers), finding)
+    return tuple(sorted(told.values(), key=lambda finding: finding.level == 'warning'))
 
 
 def check_order(layers: Sequence[Placed], mode: Mode = 'warn', *, whole: bool = True) -> None:

@@ -23,8 +23,13 @@ class Middleware(Plugin):
     name = 'middleware'
 
     def middleware(self) -> Mapping[str, type[Any]]:
-        exported = {snake_case(name): getattr(catalog, name) for name in catalog.__all__}
-        return {name: layer for name, layer in exported.items() if is_layer(layer)}
+        exported = {name: getattr(catalog, name) for name in catalog.__all__}
+        return {_registry_name(name, layer): layer for name, layer in exported.items() if is_layer(layer)}
+
+
+def _registry_name(exported: str, layer: type[BaseMiddleware[Any]]) -> str:
+    """The layer's own name; a second name of a class (`ModelFallback`) makes one of its own."""
+    return layer.name if layer.__name__ == exported else snake_case(exported)
 
 
 def is_layer(exported: object) -> bool:

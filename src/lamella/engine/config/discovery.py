@@ -42,7 +42,11 @@ def layer_class(name: str) -> type[BaseMiddleware[Any]]:
 
 def layer_name(name: str) -> str:
     """`Retry`, as Python has it, is `retry` in a file."""
-    return name if ':' in name else snake_case(name)
+    if ':' in name:
+        return name
+    catalog = Middleware().middleware().items()
+    own = (known for known, layer in catalog if (layer.__name__, layer.name) == (name, known))
+    return next(own, snake_case(name))
 
 
 def registered(group: str) -> dict[str, EntryPoint]:

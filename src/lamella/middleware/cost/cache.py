@@ -148,7 +148,10 @@ class Cache(BaseMiddleware[CacheConfig]):
         better_inside={
             'memory_recall': 'what is recalled for one user would be given to another',
             'pii_redaction': 'what shall be hidden would be kept in the store',
-        }
+        },
+        better_outside={
+            'retry': 'each attempt would ask it, and between two attempts others who ask the same would ask the model too'
+        },
     )
 
     def __init__(self, config: CacheConfig | None = None, **options: Unpack[CacheOptions]) -> None:

@@ -127,6 +127,7 @@ class TenantBudget(BaseMiddleware[TenantBudgetConfig]):
             'fallback': 'what is set aside would be by the price of the first model',
             'hedge': 'what is set aside would have to do for its second requests too',
             'cache': 'answers that cost nothing would have to be affordable',
+            'cost_tracking': 'prices of its own would not be known when money is set aside',
         }
     )
 

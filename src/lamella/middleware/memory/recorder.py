@@ -74,7 +74,6 @@ class Recorder(BaseMiddleware[RecorderConfig]):
             'tool_approval': 'what nobody approved yet would be recorded as what the tool said',
             'idempotency': 'what it remembers would be recorded as what the tool said',
         },
-        better_outside={'sandbox': 'what runs in it would not be recorded'},
     )
 
     def __init__(

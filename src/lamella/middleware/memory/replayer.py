@@ -80,7 +80,6 @@ class Replayer(BaseMiddleware[ReplayerConfig]):
             'tool_approval': 'tools that were approved when they were recorded would not be asked about',
             'idempotency': 'what it remembers would not be kept',
         },
-        better_outside={'sandbox': 'what runs in it would really run'},
     )
 
     def __init__(

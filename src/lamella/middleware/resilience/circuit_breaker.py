@@ -125,9 +125,11 @@ class CircuitBreaker(BaseMiddleware[CircuitBreakerConfig]):
 
     order = Order(
         better_inside={
+            'retry': 'it would only see what is left after all attempts, and open late',
             'fallback': 'the answers of other models would count for the first one',
             'cache': 'answers that ask no model would count',
-        }
+        },
+        better_outside={'timeout': 'a call that is cut off further out counts as cancelled and not as a failure'},
     )
 
     def __init__(self, config: CircuitBreakerConfig | None = None, **options: Unpack[CircuitBreakerOptions]) -> None:

@@ -106,7 +106,13 @@ class Hedge(BaseMiddleware[HedgeConfig]):
     being `'stopped'`, `'failed'` or `'answered'`.
     """
 
-    order = Order(better_inside={'cache': 'an answer that is there would be waited for twice'})
+    order = Order(
+        better_inside={
+            'retry': 'its second request would be retried too, up to twice as many attempts',
+            'fallback': 'its second request would go through the whole line of models again',
+            'cache': 'an answer that is there would be waited for twice',
+        }
+    )
 
     def __init__(self, config: HedgeConfig | None = None, **options: Unpack[HedgeOptions]) -> None:
         super().__init__(config, **options)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import AnyParams, BaseMiddleware, NextEmbed
+from lamella.core.order import Order
 from lamella.core.params import EmbedHookParams, Escort, ModelHookParams
 from lamella.core.ports import Bucket, Store, Taken
 from lamella.middleware._fields import Duration
@@ -79,6 +80,8 @@ class RetryBudget(BaseMiddleware[RetryBudgetConfig]):
 
     Events: `retry_budget.spent(model, key, attempt)`, `retry_budget.refused(model, key, attempt, wait_s)`, `store.away`.
     """
+
+    order = Order(better_outside={'retry': 'a retry would be waited for before it is refused'})
 
     def __init__(self, config: RetryBudgetConfig | None = None, **options: Unpack[RetryBudgetOptions]) -> None:
         super().__init__(config, **options)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from lamella.core.calls import close
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextStream
+from lamella.core.order import Order
 from lamella.core.params import ModelHookParams
 from lamella.middleware._text_blocks import Pieces, TextBlocks
 from lamella.types import Finished, LamellaError, StreamPart, TextDelta
@@ -60,6 +61,8 @@ class ExtractJson(BaseMiddleware[ExtractJsonConfig]):
     In a stream only what may be part of a fence is held back. A block that lost its first fence and has no last one is not
     whole: event `extract_json.unclosed(finish_reason)`. Raises INTERNAL when `transform` returns something else than text.
     """
+
+    order = Order(better_outside={'extract_reasoning': 'reasoning in tags would be taken for a part of the JSON'})
 
     def __init__(self, config: ExtractJsonConfig | None = None, **options: Unpack[ExtractJsonOptions]) -> None:
         super().__init__(config, **options)

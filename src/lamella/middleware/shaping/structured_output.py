@@ -16,6 +16,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from lamella.core.config import problems_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextModel
+from lamella.core.order import Order
 from lamella.core.params import ModelHookParams
 from lamella.middleware._fields import Count
 from lamella.middleware._relay import with_notes
@@ -77,6 +78,14 @@ class StructuredOutput(BaseMiddleware[StructuredOutputConfig]):
     """
 
     commit = 'finish'
+
+    order = Order(
+        better_inside={'cache': 'answers that do not fit would be kept'},
+        better_outside={
+            'rate_limit': 'its further requests would not count',
+            'tenant_budget': 'what is set aside would have to do for all of its requests',
+        },
+    )
 
     def __init__(
         self, config: StructuredOutputConfig | None = None, **options: Unpack[StructuredOutputOptions]

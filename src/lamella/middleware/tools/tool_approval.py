@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextTool
+from lamella.core.order import Order
 from lamella.core.params import ToolHookParams, digest_of
 from lamella.middleware._fields import Switch, listed
 from lamella.middleware._state import ask_store
@@ -89,6 +90,10 @@ class ToolApproval(BaseMiddleware[ToolApprovalConfig]):
     by)`, `tool_approval.policy_failed(tool, ref, error)`, and, once in a run, `tool_approval.similar_name(tool, allowed)` for a
     blocked tool whose name is nearly that of one on the list.
     """
+
+    order = Order(
+        better_outside={'pii_redaction': 'a person would be asked about masks, and not about what will be done'}
+    )
 
     def __init__(self, config: ToolApprovalConfig | None = None, **options: Unpack[ToolApprovalOptions]) -> None:
         super().__init__(config, **options)

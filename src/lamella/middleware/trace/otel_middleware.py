@@ -71,6 +71,8 @@ class OTelMiddleware(BaseMiddleware[OTelMiddlewareConfig]):
     run is told once to each tracer.
     """
 
+    name = 'otel_middleware'
+
     def __init__(self, config: OTelMiddlewareConfig | None = None, **options: Unpack[OTelMiddlewareOptions]) -> None:
         super().__init__(config, **options)
         try:
