@@ -115,7 +115,6 @@ class PIIRedaction(BaseMiddleware[PIIRedactionConfig]):
         },
         better_inside={
             'memory_recall': 'what is recalled would reach the model as it is',
-            'sandbox': 'it needs the tool as it is',
             'idempotency': 'calls that differ only in what is hidden would count as one, or with tokens none as done',
         },
     )
