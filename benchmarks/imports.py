@@ -1,4 +1,4 @@
-"""Promise: `import lamella` takes at most 1.5 times `import pydantic`, and 30 MB of memory."""
+"""Promise: `from lamella import Lamella` takes at most 1.5 times `import pydantic`, and 30 MB of memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ print(took, pages * 4096 / 2**20)
 
 
 def run() -> list[Result]:
-    best = {name: [float('inf'), float('inf')] for name in ('lamella', 'pydantic, pydantic.main', 'sys')}
+    best = {name: [float('inf'), float('inf')] for name in ('lamella, lamella.engine.app', 'pydantic, pydantic.main', 'sys')}
     for _ in range(7):
         for name, figures in best.items():
             took, memory = _imported(name)  # the first round writes the compiled files
             figures[0], figures[1] = min(figures[0], took), min(figures[1], memory)
-    ours, floor, empty = best['lamella'], best['pydantic, pydantic.main'], best['sys']
+    ours, floor, empty = best['lamella, lamella.engine.app'], best['pydantic, pydantic.main'], best['sys']
     ratio = ours[0] / floor[0]
     return [
-        Result('import lamella', ours[0], 'ms', floor[0], '≤ 1.5 × pydantic', ratio <= 1.5),
+        Result('from lamella import Lamella', ours[0], 'ms', floor[0], '≤ 1.5 × pydantic', ratio <= 1.5),
         Result('memory of a process with it', ours[1], 'MB', empty[1], '≤ 30 MB', ours[1] <= 30),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Coroutine
@@ -46,6 +47,14 @@ def value_of(given: str | None, what: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text.removesuffix('\n')
+
+
+def user_name() -> str | None:
+    """The login name of whoever runs this, where there is one."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return None
 
 
 def plain(value: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
-from importlib import metadata
 
 import click
 
@@ -19,9 +19,13 @@ class Lazy:
 
 
 COMMANDS = {
+    'approvals': Lazy(
+        'lamella.cli.approvals:approvals', 'Look at the calls that wait for an approval, and decide on them.', 'cli'
+    ),
     'batch': Lazy(
         'lamella.cli.batch:batch', 'Answer a file of prompts, line by line; goes on where it was stopped.', 'cli'
     ),
+    'chat': Lazy('lamella.cli.chat:chat', 'Talk with an app: streaming, with tools and approvals.', 'cli'),
     'doctor': Lazy(
         'lamella.cli.doctor:doctor', 'Check a configuration or an app: names, settings, the order of layers.', 'cli'
     ),
@@ -69,6 +73,8 @@ def load(name: str, lazy: Lazy) -> click.Command:
 @click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
 def lamella() -> None:
     """Thin layers around every model call and every tool call."""
+    if os.environ.get('NO_COLOR') or os.environ.get('TERM') == 'dumb':
+        click.get_current_context().color = False
 
 
 @click.command()
@@ -78,7 +84,9 @@ def version() -> None:
 
 
 def installed_version() -> str:
+    metadata = importlib.import_module('importlib.metadata')  # a tenth of the start, and only two commands need it
     try:
-        return metadata.version('lamella')
+        found: str = metadata.version('lamella')
     except metadata.PackageNotFoundError:
         return 'unknown (not installed as a package)'
+    return found
