@@ -23,6 +23,7 @@ NAMES = (
     'approvals',
     'batch',
     'adk',
+    'cli',
     'attachment',
     'outage',
     'injection',

@@ -1,5 +1,6 @@
 """`lamella approvals` over a store that several processes share."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -8,19 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lamella import Lamella
+from lamella.cli.commands import lamella
+from lamella.engine.approvals.desk import desk_of
 from lamella.simulator import Answer, Simulator
 from tests.cli.terminal import environment, piped
 
 APP = """
 import asyncio, sys
-from lamella import ApprovalSettings, Lamella
+from lamella import Lamella
 from lamella.middleware import ToolApproval
 from lamella.plugins.openai import OpenAI
 
 ai = Lamella(
     plugins=[OpenAI(api_key='k', base_url='{url}/v1')], model='openai/m', store='sqlite:///state.db',
-    use=[ToolApproval(durable=True)], approvals=ApprovalSettings(expires_s={expires_s}),
+    use=[ToolApproval(durable=True)],
 )
 
 @ai.tool()
@@ -38,30 +43,45 @@ CALL = {'amount': 5, 'api_key': 'a secret'}
 ID = re.compile(r'run_[0-9a-f]{32}\.1')
 
 
-def written(folder: Path, url: str, expires_s: float = 3600.0) -> None:
-    (folder / 'bank.py').write_text(APP.format(url=url, expires_s=expires_s))
+def module() -> str:
+    """One for each test, since programs are imported once."""
+    return f'bank_{Path.cwd().name}'
+
+
+def written(url: str) -> None:
+    sys.modules.pop(module(), None)
+    importlib.invalidate_caches()
+    Path(f'{module()}.py').write_text(APP.format(url=url))
 
 
 @pytest.fixture(autouse=True)
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     rule = Answer(match='pay', tool='pay', input=CALL, text='It is \x1b[31mpaid.')
     with Simulator(answers=[rule]).in_thread() as sim:
-        written(tmp_path, sim.base_url)
+        written(sim.base_url)
         yield sim.base_url
 
 
 def waiting() -> str:
-    """A process asks, is interrupted, and is over."""
+    """Another process asks, is interrupted, and is over."""
     done = subprocess.run(
-        [sys.executable, 'bank.py'], capture_output=True, text=True, env=environment(), timeout=60, check=False
+        [sys.executable, f'{module()}.py'], capture_output=True, text=True, env=environment(), timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def approvals(*arguments: str, input: str = '') -> tuple[int, str, str]:
-    done = piped('approvals', 'bank:ai', *arguments, input=input)
+    done = CliRunner().invoke(lamella, ['approvals', f'{module()}:ai', *arguments], input=input)
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert '\x1b' not in done.output
+    return done.exit_code, done.stdout, done.stderr
+
+
+def in_a_process(*arguments: str) -> tuple[int, str, str]:
+    done = piped('approvals', f'{module()}:ai', *arguments)
     assert b'\x1b' not in done.stdout + done.stderr
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -83,7 +103,7 @@ def test_a_call_is_listed_shown_approved_and_carried_out_by_other_processes() ->
     assert '"amount": 5,' in shown
     assert '"api_key": "***"' in shown
     assert paid() == ''
-    code, told, said = approvals('approve', id, '--by', 'ann', '--resume')
+    code, told, said = in_a_process('approve', id, '--by', 'ann', '--resume')
     assert (code, told) == (0, 'It is [31mpaid.\n')
     assert f'{id} is approved by ann at 20' in said
     assert paid() == '5;'
@@ -119,9 +139,11 @@ def test_an_edited_call_runs_with_its_new_input() -> None:
     assert paid() == '3;'
 
 
-def test_what_has_expired_is_told_with_its_time(tmp_path: Path, url: str) -> None:
-    written(tmp_path, url, expires_s=0.001)
+def test_what_has_expired_is_told_with_its_time() -> None:
     id = waiting()
+    ai: Lamella = importlib.import_module(module()).ai
+    key = desk_of(ai).key('call', id)
+    ai.run_main(ai.resolve_store(None).delete(key))  # what the store does when the time is over
     code, _, said = approvals('approve', id)
     assert code == 1
     assert re.search(rf'{id} expired at 20\d\d-\d\d-\d\d', said)
@@ -134,9 +156,9 @@ def test_without_a_name_the_login_name_decides(monkeypatch: pytest.MonkeyPatch) 
     assert f'{id} is approved by carla' in approvals('approve', id)[1]
 
 
-def test_a_run_that_fails_leaves_the_decision_as_it_is(tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_the_decision_as_it_is() -> None:
     id = waiting()
-    written(tmp_path, 'http://127.0.0.1:9')
+    written('http://127.0.0.1:9')
     code, _, said = approvals('approve', id, '--by', 'ann', '--resume')
     assert (code, 'the decision is made, but the run did not go on' in said) == (1, True)
     assert json.loads(approvals('show', id, '--json')[1])['decision']['by'] == 'ann'
@@ -160,13 +182,13 @@ def test_wrong_usage_has_code_2(arguments: tuple[str, ...], said: str) -> None:
 
 
 def test_a_word_alone_is_neither_command_nor_app() -> None:
-    done = piped('approvals', 'lst')
-    assert done.returncode == 2
-    assert "'lst' is no command" in done.stderr.decode()
+    done = CliRunner().invoke(lamella, ['approvals', 'lst'])
+    assert done.exit_code == 2
+    assert "'lst' is no command" in done.stderr
 
 
 def test_an_app_without_a_store_has_nothing_that_could_wait(tmp_path: Path) -> None:
     (tmp_path / 'lamella.toml').write_text("model = 'openai/m'\n[plugins.openai]\napi_key = 'k'\n")
-    done = piped('approvals', 'list')
-    assert done.returncode == 2
-    assert 'this app has no store' in done.stderr.decode()
+    done = CliRunner().invoke(lamella, ['approvals', 'list'])
+    assert done.exit_code == 2
+    assert 'this app has no store' in done.stderr

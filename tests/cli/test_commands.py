@@ -8,6 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from lamella import _PLACES as PLACES
+from lamella import __all__ as PUBLIC
 from lamella.cli.commands import COMMANDS, Lazy, installed_version, lamella, load
 
 
@@ -54,7 +56,19 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_help_and_version_load_no_server() -> None:
-    program = "import sys, lamella.cli.commands as m; m.lamella(['{}'], standalone_mode=False); print('aiohttp' in sys.modules)"
+def test_help_and_version_load_neither_a_server_nor_the_engine() -> None:
+    program = (
+        "import sys, lamella.cli.commands as m; m.lamella(['{}'], standalone_mode=False); "
+        "print({{'aiohttp', 'pydantic', 'lamella.engine', 'lamella.types'}} & set(sys.modules))"
+    )
     for command in ('--help', 'version'):
-        assert run(program.format(command)).stdout.splitlines()[-1] == 'False'
+        assert run(program.format(command)).stdout.splitlines()[-1] == 'set()'
+
+
+def test_every_public_name_is_loaded_from_where_it_lives_when_it_is_first_used() -> None:
+    program = 'import lamella; print([name for name in lamella.__all__ if getattr(lamella, name) is None], len(dir(lamella)) > 20)'
+    done = run(program)
+    assert (done.stdout, done.stderr) == ('[] True\n', '')
+    assert set(PLACES) == set(PUBLIC)
+    assert run('import lamella; print(lamella.types.Message is lamella.Message)').stdout == 'True\n'
+    assert "has no attribute 'Lamela'" in run('import lamella; lamella.Lamela').stderr

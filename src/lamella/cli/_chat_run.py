@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lamella.cli._chat_view import View
+from lamella.cli._chat_view import View, note_of
+from lamella.core.params import digest_of
 from lamella.engine.app import Lamella
-from lamella.engine.approvals.records import ApprovalRecord, parse_id
+from lamella.engine.approvals.records import ApprovalRecord
 from lamella.engine.interrupts import deny_tool, respond_to_tool, restart_tool
+from lamella.engine.ledger import MemoryLedger
 from lamella.types import Data, GenerateResponse, LamellaError, Message, ToolRequestPart
 
 
@@ -142,17 +144,25 @@ class Conversation:
 
     async def _kept(self, calls: Sequence[ToolRequestPart]) -> list[tuple[ApprovalRecord, ToolRequestPart]]:
         """The records of calls that are kept in the app's store, where others may decide on them too."""
+        if isinstance(self._app.ledger, MemoryLedger):
+            return []
+        records = {(record.ref, record.digest): record for record in await self._records(calls)}
         found = []
         for call in calls:
-            note = (call.metadata or {}).get('interrupt') or {}
-            try:
-                parse_id(note.get('id'))
-                found.append((await self._app.approvals.get(note['id']), call))
-            except LamellaError as error:
-                if error.status != 'NOT_FOUND':
-                    raise
+            record = records.get((call.tool_request.ref or '', digest_of(call.tool_request)))
+            if record is None:
                 return []
+            note = {**record.note, 'message': record.message, 'id': record.id}
+            found.append((record, call.replace(metadata={'interrupt': note})))
         return found
+
+    async def _records(self, calls: Sequence[ToolRequestPart]) -> Sequence[ApprovalRecord]:
+        """What may be the records of these calls. A session's history does not say their ids."""
+        approvals = self._app.approvals
+        if self._session is not None:
+            return await approvals.list('all', session=self._session)
+        ids = [str(note_of(call).get('id')) for call in calls]
+        return [await approvals.get(id) for id in ids if id.startswith('run_')]
 
     def _decide_kept(self, record: ApprovalRecord, call: ToolRequestPart) -> None:
         if record.state != 'pending':

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import click
 import msgspec
 
+from lamella.cli._echo import echo
 from lamella.cli._screen import can_show, clean, concealed, problem_of, spent, width
 from lamella.cli._values import plain
 from lamella.middleware._lines import one_line, shown
@@ -25,6 +27,12 @@ from lamella.types import (
     ToolRequestPart,
     ToolResponded,
 )
+
+
+def note_of(call: ToolRequestPart) -> Mapping[str, Any]:
+    """What is said of a call that waits: why (`message`), and its `id`."""
+    noted = (call.metadata or {}).get('interrupt')
+    return noted if isinstance(noted, Mapping) else {}
 
 
 class View(Protocol):
@@ -104,15 +112,15 @@ class TextView:
         """Go to the beginning of a line."""
         if self._open:
             self._open = False
-            click.echo()
+            echo()
 
     def say(self, text: str, colour: str | None = None) -> None:
-        click.echo(click.style(text, fg=colour, dim=colour is None), err=True)
+        echo(click.style(text, fg=colour, dim=True if colour is None else None), err=True)
 
     def _text(self, text: str) -> None:
         if text:
             self._open = not text.endswith('\n')
-            click.echo(text, nl=False)
+            echo(text, nl=False)
 
     def _note(self, head: str, value: Any, colour: str | None) -> None:
         self.fresh()
@@ -123,7 +131,7 @@ class TextView:
         """On standard output too: what stands there already is void."""
         self.fresh()
         why = f': {one_line(part.reason)}' if part.reason else ''
-        click.echo(click.style(f'{self._arrows[2]} what is above is void, the answer begins again{why}', fg='yellow'))
+        echo(click.style(f'{self._arrows[2]} what is above is void, the answer begins again{why}', fg='yellow'))
 
 
 class JsonView:
@@ -153,7 +161,7 @@ class JsonView:
             self._tell('source', url=part.url, title=part.title)
 
     def waits(self, call: ToolRequestPart) -> None:
-        note, request = (call.metadata or {}).get('interrupt') or {}, call.tool_request
+        note, request = note_of(call), call.tool_request
         asked = {'name': request.name, 'input': concealed(plain(request.input)), 'ref': request.ref}
         self._tell('interrupt', **asked, message=note.get('message', ''), id=note.get('id'))
 
@@ -170,4 +178,4 @@ class JsonView:
         self._tell('stopped')
 
     def _tell(self, kind: str, **facts: Any) -> None:
-        click.echo(json.dumps({'type': kind, 'message_number': self._number, **facts}))
+        echo(json.dumps({'type': kind, 'message_number': self._number, **facts}))

@@ -7,9 +7,8 @@ import sys
 import time
 from typing import Any
 
-import click
-
 from lamella.cli._batch_run import Tally
+from lamella.cli._echo import echo
 
 EVERY_S = 0.1
 
@@ -48,7 +47,7 @@ class Progress:
             self._bar.update(self._task, completed=tally.done, told=self._told(tally))
             self._bar.stop()
         if not self._quiet:
-            click.echo(self.summary(tally), err=True)
+            echo(self.summary(tally), err=True)
 
     def summary(self, tally: Tally) -> str:
         """`1,200 answered, 3 failed, 40 from before, in 12.3 s (97.8/s), $0.012345`."""

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
-
+from lamella.cli._echo import Problem
 from lamella.engine.app import Lamella
 from lamella.engine.config.load import load
 from lamella.types import LamellaError
@@ -16,7 +15,7 @@ from lamella.types import LamellaError
 DEFAULTS = ('lamella.toml', 'spine.toml')
 
 
-class Unusable(click.ClickException):
+class Unusable(Problem):
     """What was asked for cannot be done; the message says why. Exit code 2."""
 
     exit_code = 2

@@ -9,10 +9,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import click
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 
+from lamella.cli._echo import Problem
 from lamella.cli._target import Unusable
 from lamella.engine.app import Lamella
 from lamella.types import ConfigError, LamellaError
@@ -20,7 +20,7 @@ from lamella.types import ConfigError, LamellaError
 T = TypeVar('T')
 
 
-class Failed(click.ClickException):
+class Failed(Problem):
     """What was asked for was tried and failed. Exit code 1."""
 
     exit_code = 1

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from lamella.cli._chat_view import note_of
+from lamella.cli._echo import echo
 from lamella.cli._screen import clean, concealed, moment, problem_of, spent, whole, width
 from lamella.cli._target import Unusable, app_of
 from lamella.cli._values import Failed, user_name, value_of
@@ -66,7 +68,7 @@ def approvals(ctx: click.Context, target: str | None) -> None:
 def list_(app: Lamella, state: Any, session: str | None, as_json: bool) -> None:
     """The calls of all runs that have not gone on, the oldest first."""
     for record in _done(app, app.approvals.list(state, session=session)):
-        click.echo(_object(record) if as_json else _line(record))
+        echo(_object(record) if as_json else _line(record))
 
 
 @approvals.command()
@@ -141,9 +143,9 @@ def _decide(
 
     record, outcome = _done(app, work())
     if as_json:
-        click.echo(_object(record))
+        echo(_object(record))
     else:
-        click.echo(f'{record.id} is {_verdict(record)}', err=go_on)
+        echo(f'{record.id} is {_verdict(record)}', err=go_on)
     if isinstance(outcome, LamellaError):
         raise Failed(f'the decision is made, but the run did not go on: {problem_of(outcome)}')
     if outcome is not None:
@@ -204,13 +206,13 @@ def _line(record: ApprovalRecord) -> str:
 
 def _tell(record: ApprovalRecord, as_json: bool) -> None:
     if as_json:
-        click.echo(_object(record))
+        echo(_object(record))
         return
     for name, value in _facts(record):
         lines = value.splitlines() or ['']
-        click.echo(f'{click.style(f"{name:<10}", dim=True)}{lines[0]}')
+        echo(f'{click.style(f"{name:<10}", dim=True)}{lines[0]}')
         for line in lines[1:]:
-            click.echo(f'{"":<10}{line}')
+            echo(f'{"":<10}{line}')
 
 
 def _facts(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
@@ -239,12 +241,14 @@ def _facts(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
 def _answer(response: GenerateResponse, as_json: bool) -> None:
     if as_json:
         usage = None if response.usage is None else msgspec.to_builtins(response.usage)
-        click.echo(json.dumps({'stop_reason': response.stop_reason, 'text': response.text, 'usage': usage}))
+        echo(json.dumps({'stop_reason': response.stop_reason, 'text': response.text, 'usage': usage}))
         return
     if response.text:
-        click.echo(clean(response.text))
+        echo(clean(response.text))
     for call in response.interrupts:
-        id = ((call.metadata or {}).get('interrupt') or {}).get('id')
-        click.echo(f'{one_line(call.tool_request.name)} waits for a decision: {one_line(str(id))}', err=True)
+        echo(
+            f'{one_line(call.tool_request.name)} waits for a decision: {one_line(str(note_of(call).get("id")))}',
+            err=True,
+        )
     if told := spent(response.usage):
-        click.echo(told, err=True)
+        echo(told, err=True)

@@ -11,6 +11,7 @@ import click
 
 from lamella.cli._batch_file import Results, lines_of
 from lamella.cli._batch_run import Batch, Tally
+from lamella.cli._echo import echo
 from lamella.cli._progress import Progress
 from lamella.cli._target import Unusable, app_of
 from lamella.cli._values import value_of
@@ -69,7 +70,7 @@ def batch(
             )
             tally = app.run_main(_run(work, prompts, shown))
     except KeyboardInterrupt:
-        click.echo('stopped; the same command goes on from here', err=True)
+        echo('stopped; the same command goes on from here', err=True)
         raise SystemExit(130) from None
     except ConfigError as error:
         raise Unusable(error.message) from error

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from lamella.cli._chat_run import Conversation, Verdict
-from lamella.cli._chat_view import JsonView, TextView, View
+from lamella.cli._chat_view import JsonView, TextView, View, note_of
+from lamella.cli._echo import echo
 from lamella.cli._screen import problem_of, whole
 from lamella.cli._target import Unusable, app_of
 from lamella.cli._values import user_name
@@ -63,7 +64,7 @@ def chat(target: str | None, model: str | None, system: str | None, session: str
         if is_person:
             with suppress(EOFError):
                 _terminal(talk)
-            click.echo(err=True)
+            echo(err=True)
             return
         try:
             answered = [talk.ask(text) for text in _lines()]
@@ -93,7 +94,7 @@ def _terminal(talk: Conversation) -> None:
     """Until Ctrl-D or /quit."""
     with suppress(ImportError):
         __import__('readline')  # arrows and history in `input`
-    click.echo('Ctrl-D ends, Ctrl-C stops an answer, /help', err=True)
+    echo('Ctrl-D ends, Ctrl-C stops an answer, /help', err=True)
     while True:
         try:
             text = read('> ').strip()
@@ -104,7 +105,7 @@ def _terminal(talk: Conversation) -> None:
             elif text:
                 talk.ask(text[1:] if text.startswith('//') else text)
         except KeyboardInterrupt:
-            click.echo(err=True)
+            echo(err=True)
 
 
 def _command(talk: Conversation, text: str) -> None:
@@ -112,23 +113,23 @@ def _command(talk: Conversation, text: str) -> None:
     try:
         if name == '/model' and rest.strip():
             talk.use_model(rest.strip())
-            click.echo(f'from now on: {one_line(rest.strip())}', err=True)
+            echo(f'from now on: {one_line(rest.strip())}', err=True)
         elif name == '/reset':
             talk.reset()
-            click.echo('forgotten', err=True)
+            echo('forgotten', err=True)
         elif name == '/help':
-            click.echo(COMMANDS, err=True)
+            echo(COMMANDS, err=True)
         else:
-            click.echo(f'{one_line(name)} is no command that can be carried out; /help', err=True)
+            echo(f'{one_line(name)} is no command that can be carried out; /help', err=True)
     except LamellaError as error:
-        click.echo(problem_of(error), err=True)
+        echo(problem_of(error), err=True)
 
 
 def read(prompt: str) -> str:
     """A line from the terminal. The prompt goes to standard error when standard output is elsewhere."""
     if sys.stdout.isatty():
         return input(prompt)
-    click.echo(prompt, nl=False, err=True)
+    echo(prompt, nl=False, err=True)
     return input()
 
 
@@ -140,7 +141,7 @@ class _Nobody:
     def __call__(self, call: ToolRequestPart) -> Verdict:
         self.denied = True
         name = one_line(call.tool_request.name)
-        click.echo(f'{name} needs an approval and was denied: {NOBODY}', err=True)
+        echo(f'{name} needs an approval and was denied: {NOBODY}', err=True)
         return Verdict('deny', NOBODY)
 
 
@@ -150,16 +151,16 @@ class _Person:
     denied = False
 
     def __call__(self, call: ToolRequestPart) -> Verdict:
-        request, note = call.tool_request, (call.metadata or {}).get('interrupt') or {}
-        click.echo(click.style(f'{one_line(request.name)} wants to run', bold=True), err=True)
+        request, note = call.tool_request, note_of(call)
+        echo(click.style(f'{one_line(request.name)} wants to run', bold=True), err=True)
         if message := one_line(str(note.get('message') or '')):
-            click.echo(f'  {message}', err=True)
-        click.echo('\n'.join(f'  {line}' for line in whole(request.input).splitlines()), err=True)
+            echo(f'  {message}', err=True)
+        echo('\n'.join(f'  {line}' for line in whole(request.input).splitlines()), err=True)
         while True:
             try:
                 verdict = _verdict(read(_QUESTION).strip())
             except KeyboardInterrupt:
-                click.echo(err=True)
+                echo(err=True)
                 return Verdict('deny', 'denied by the user')
             if verdict is not None:
                 return verdict
@@ -179,7 +180,7 @@ def _verdict(said: str) -> Verdict | None:
             try:
                 return Verdict('approve', edited=(json.loads(text),))
             except ValueError as error:
-                click.echo(f'that is no JSON: {error}', err=True)
+                echo(f'that is no JSON: {error}', err=True)
         case 'a' | 'answer':
             text = rest or read('the answer, as JSON or text: ')
             return Verdict('answer', _json_or_text(text))

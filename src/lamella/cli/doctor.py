@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
+from lamella.cli._echo import echo
 from lamella.cli._target import app_of
 from lamella.core.order import OrderWarning
 from lamella.engine.app import Lamella
@@ -34,12 +35,10 @@ def doctor(target: str | None, online: bool, timeout_s: float, strict: bool, as_
         found = examine(app, notes)
     probes = asyncio.run(_reached(app, timeout_s)) if online and not found.errors else []
     if as_json:
-        click.echo(
-            json.dumps({**msgspec.to_builtins(found), 'probes': msgspec.to_builtins(probes)}, ensure_ascii=False)
-        )
+        echo(json.dumps({**msgspec.to_builtins(found), 'probes': msgspec.to_builtins(probes)}, ensure_ascii=False))
     else:
         for line in _lines(found, probes):
-            click.echo(line)
+            echo(line)
     if found.errors or (strict and found.warnings) or any(probe.error for probe in probes):
         raise SystemExit(1)
 

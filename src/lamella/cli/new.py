@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lamella.cli._echo import echo
 from lamella.cli._target import Unusable
 from lamella.cli.commands import installed_version
 from lamella.core.middleware import snake_case
@@ -40,8 +41,8 @@ def layer(name: str, folder: Path | None) -> None:
         file = target / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding='utf-8')
-        click.echo(str(file))
-    click.echo(f"\nnext: cd {target} && python -m pip install -e '.[test]' && python -m pytest")
+        echo(str(file))
+    echo(f"\nnext: cd {target} && python -m pip install -e '.[test]' && python -m pytest")
 
 
 def project(short: str, kind: str) -> dict[str, str]:

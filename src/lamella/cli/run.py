@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lamella.cli._echo import echo
 from lamella.cli._target import Unusable, object_of
 from lamella.cli._values import finished, shown, value_of
 from lamella.engine.app import Lamella
@@ -31,7 +32,7 @@ def run(target: str, given: str | None, context: str | None, as_json: bool) -> N
         raise Unusable(f'--context is {context!r}: give a JSON object')
     result = finished(app, flow.run(value_of(given, '--input'), context=values))
     if result is not None:
-        click.echo(shown(result, as_json=as_json))
+        echo(shown(result, as_json=as_json))
 
 
 def _flow(target: str) -> tuple[Flow[Any, Any], Lamella]:

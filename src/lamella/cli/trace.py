@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from lamella.cli._echo import echo
 from lamella.cli._target import Unusable
 from lamella.engine.traces import RunRow, SpanRow, TraceReader
 from lamella.types import LamellaError
@@ -41,7 +42,7 @@ def list_(path: Path, limit: int, status: str | None, as_json: bool) -> None:
     """The latest runs, the latest first."""
     with _reader(path) as reader:
         for run in reader.runs(limit=limit, status=status):
-            click.echo(json.dumps(msgspec.to_builtins(run)) if as_json else line_of(run))
+            echo(json.dumps(msgspec.to_builtins(run)) if as_json else line_of(run))
 
 
 @trace.command()
@@ -58,11 +59,11 @@ def show(run: str, path: Path, content: bool, as_json: bool) -> None:
         except LamellaError as error:
             raise Unusable(error.message) from error
     if as_json:
-        click.echo(json.dumps({'run': msgspec.to_builtins(row), 'tree': msgspec.to_builtins(tree)}))
+        echo(json.dumps({'run': msgspec.to_builtins(row), 'tree': msgspec.to_builtins(tree)}))
         return
-    click.echo(line_of(row))
+    echo(line_of(row))
     for line in _tree(tree, tree.began, content, _marks()):
-        click.echo(line)
+        echo(line)
 
 
 @trace.command()
@@ -74,7 +75,7 @@ def follow(path: Path, count: int | None, as_json: bool) -> None:
     with _reader(path) as reader:
         try:
             for told, run in enumerate(_followed(reader), 1):
-                click.echo(json.dumps(msgspec.to_builtins(run)) if as_json else line_of(run))
+                echo(json.dumps(msgspec.to_builtins(run)) if as_json else line_of(run))
                 if told == count:
                     return
         except KeyboardInterrupt:
