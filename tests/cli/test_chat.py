@@ -1,6 +1,7 @@
 """`lamella chat`, with real processes at pseudo-terminals and pipes."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -313,6 +314,31 @@ def test_a_call_that_waits_in_a_session_is_asked_about_before_anything_else(fold
         assert 'already denied by eve' in at.until('← pay failed no\n')
         at.until('Good morning.\n')
     assert paid() == ''
+
+
+@pytest.mark.usefixtures('sim')
+@pytest.mark.parametrize(('said', 'verb'), [('y', 'approve'), ('n', 'deny'), ('a later', 'answer')])
+def test_a_kept_call_is_decided_in_the_store_under_the_login_name(folder: Path, said: str, verb: str) -> None:
+    text = (
+        (folder / 'bank.py').read_text().replace("model='openai/m',", "model='openai/m', store='sqlite:///state.db',")
+    )
+    (folder / 'bank.py').write_text(text.replace("allowed_tools=['look']", 'durable=True'))
+    with terminal('chat', 'bank:ai', '--json', extra={'LOGNAME': 'carla'}) as at:
+        say(at, 'please pay')
+        at.until('"type": "interrupt"')
+        id = re.findall(r'run_[0-9a-f]{32}\.1', at.until('}\n'))[0]
+        at.until('[JSON or text]: ')
+        at.type(f'{said}\n')
+        at.until('It is paid.')
+    (record,) = [json.loads(line) for line in piped('approvals', 'bank:ai', 'show', id, '--json').stdout.splitlines()]
+    assert (record['state'], record['decision']['kind'], record['decision']['by']) == ('done', verb, 'carla')
+    assert paid() == ('5;' if verb == 'approve' else '')
+
+
+def test_the_file_of_this_folder_is_the_app_when_none_is_named(sim: SimulatorThread) -> None:
+    plugin = f"model = 'openai/m'\n[plugins.openai]\napi_key = 'k'\nbase_url = '{sim.base_url}/v1'\n"
+    Path('lamella.toml').write_text(plugin)
+    assert piped('chat', input='hello').stdout.decode() == 'Good morning.\n'
 
 
 @pytest.mark.parametrize(
