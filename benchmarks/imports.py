@@ -20,7 +20,9 @@ print(took, pages * 4096 / 2**20)
 
 
 def run() -> list[Result]:
-    best = {name: [float('inf'), float('inf')] for name in ('lamella, lamella.engine.app', 'pydantic, pydantic.main', 'sys')}
+    best = {
+        name: [float('inf'), float('inf')] for name in ('lamella, lamella.engine.app', 'pydantic, pydantic.main', 'sys')
+    }
     for _ in range(7):
         for name, figures in best.items():
             took, memory = _imported(name)  # the first round writes the compiled files
