@@ -30,7 +30,11 @@ def helped() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def spellings(parameter: click.Parameter) -> tuple[str, ...]:
-    return tuple(parameter.opts) if isinstance(parameter, click.Option) else ((parameter.name or '').upper(),)
+    return (
+        tuple(parameter.opts)
+        if isinstance(parameter, click.Option)
+        else (parameter.metavar or (parameter.name or '').upper(),)
+    )
 
 
 def described() -> dict[str, dict[str, tuple[tuple[str, ...], str]]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from lamella.cli._echo import echo
 from lamella.cli._target import Unusable, app_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.tools import Tool
@@ -41,13 +42,13 @@ def show(path: Path, wanted: str | None, content: bool, as_json: bool) -> None:
     recording = _read(path)
     for run in _chosen(recording, wanted):
         if as_json:
-            click.echo(json.dumps(_facts(run)))
+            echo(json.dumps(_facts(run)))
             continue
-        click.echo(_headline(run))
+        echo(_headline(run))
         for line in _lines(run, content):
-            click.echo(f'  {line}')
+            echo(f'  {line}')
     for place in recording.unfinished:
-        click.echo(f'{place}: the file breaks off in the middle of a line', err=True)
+        echo(f'{place}: the file breaks off in the middle of a line', err=True)
 
 
 @replay.command('run')
@@ -68,10 +69,10 @@ def run_(path: Path, target: str | None, wanted: str | None, as_json: bool) -> N
     for run, said in zip(runs, outcomes, strict=True):
         departed += said is not None
         if as_json:
-            click.echo(json.dumps({'run': run.id, 'equal': said is None, 'departure': said}))
+            echo(json.dumps({'run': run.id, 'equal': said is None, 'departure': said}))
         else:
             verdict = click.style('equal', fg='green') if said is None else click.style('departs', fg='red')
-            click.echo(f'{run.id}  {verdict}' + (f'  {said}' if said else ''))
+            echo(f'{run.id}  {verdict}' + (f'  {said}' if said else ''))
     if departed:
         sys.exit(1)
 
