@@ -1,5 +1,6 @@
 """`LamellaLlm`: any model of the ADK inside any of Lamella's layers, whole and streamed."""
 
+import asyncio
 import gc
 from typing import Any
 
@@ -601,6 +602,50 @@ def test_it_is_the_model_it_wraps_to_the_adk() -> None:
     wrapped = layered(llm, retry())
     assert (wrapped.model, wrapped.inner, wrapped.capabilities) == ('gemini-2.5-flash', llm, llm.capabilities)
     assert 'Retry' in wrapped.explain()
+
+
+async def test_many_runs_share_one_model() -> None:
+    class Slow(FakeLlm):
+        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
+            question = llm_request.contents[-1].parts[0].text
+            await asyncio.sleep(0)
+            yield piece(f'to {question}')
+            await asyncio.sleep(0)
+            yield text_answer(f'to {question}', partial=False)
+
+    runner = runner_of(agent(layered(Slow('m'), retry(), Shouting())))
+    said = await asyncio.gather(*[Talk(runner, SSE).say(f'question {n}') for n in range(40)])
+    assert [texts(events) for events in said] == [[f'TO QUESTION {n}'] for n in range(40)]
+
+
+async def test_cancelling_a_run_cancels_the_models_call() -> None:
+    begun, cancelled = asyncio.Event(), []
+
+    class Stuck(FakeLlm):
+        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+            yield text_answer('never')
+
+    run = asyncio.create_task(events_of(agent(layered(Stuck('m'), retry(), Fallback(models=['backup'])))))
+    await begun.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert cancelled == [True]
+
+
+async def test_a_request_that_cannot_be_read_is_an_error_of_the_adks_kind() -> None:
+    odd = LlmRequest(
+        contents=[types.Content(role='user', parts=[types.Part(function_call=types.FunctionCall(name=''))])]
+    )
+    with pytest.raises(ClientError, match='cannot be read') as caught:
+        await anext(layered(FakeLlm('m'), retry()).generate_content_async(odd))
+    assert caught.value.code == 400
 
 
 def test_names_are_looked_up_in_the_adks_registry() -> None:

@@ -96,6 +96,23 @@ async def test_reissue_goes_to_the_same_server_with_the_other_name(
 
 
 @both_modes
+async def test_reissue_of_a_layered_model_goes_through_its_layers(simulator: Simulator, mode: Any) -> None:
+    simulator.use(faults=[limited(times=None), Fault('status', status=503, model=STRONG, times=1)])
+    llm = LamellaLlm(gemini(simulator), use=[Retry(max_retries=1, initial_delay_ms=0)])
+    own = FallbackPlugin(fallback_model=STRONG, reissue=True)
+    events = await events_of(agent(llm), own, mode=mode, message='two rivers')
+    assert 'two rivers' in texts(events)[0]
+    assert asked(simulator) == [FAST, FAST, STRONG, STRONG]
+
+
+@both_modes
+async def test_the_root_model_of_the_plugin_is_the_layered_models_too(simulator: Simulator, mode: Any) -> None:
+    own = FallbackPlugin(root_model=STRONG, fallback_model=FAST)
+    await events_of(agent(LamellaLlm(gemini(simulator), use=[Retry()])), own, mode=mode)
+    assert asked(simulator) == [STRONG]
+
+
+@both_modes
 async def test_retry_inside_fallback(simulator: Simulator, mode: Any) -> None:
     simulator.use(faults=[limited(times=None)])
     llm = LamellaLlm(gemini(simulator), use=[Fallback(models=[STRONG]), Retry(max_retries=1, initial_delay_ms=0)])

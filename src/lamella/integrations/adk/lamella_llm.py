@@ -107,7 +107,10 @@ class LamellaLlm(BaseLlm):
         name = llm_request.model or self._llm.model
         if not llm_request.contents:
             self._llm._maybe_append_user_content(llm_request)
-        call = Call(self._llm, llm_request, received(llm_request, name))
+        try:
+            call = Call(self._llm, llm_request, received(llm_request, name))
+        except LamellaError as error:
+            raise for_adk(error) from error
         answers = self._streamed(call, name) if stream else self._whole(call, name)
         async with aclosing(answers):
             try:

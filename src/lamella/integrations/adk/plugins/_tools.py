@@ -85,23 +85,21 @@ _SCHEMAS: WeakKeyDictionary[BaseTool, dict[str, Any]] = WeakKeyDictionary()
 
 
 def _known_schema(tool: BaseTool) -> dict[str, Any]:
-    known = _SCHEMAS.get(tool)
+    try:
+        known = _SCHEMAS.get(tool)
+    except TypeError:  # a tool that compares by its values is none to remember
+        return _schema(tool)
     if known is None:
-        known = _SCHEMAS[tool] = _schema(tool) or {'type': 'object', 'properties': {}}
+        known = _SCHEMAS[tool] = _schema(tool)
     return known
 
 
-def _schema(tool: BaseTool) -> dict[str, Any] | None:
+def _schema(tool: BaseTool) -> dict[str, Any]:
     try:
         declaration = tool._get_declaration()
     except Exception:  # a tool that cannot be described can be run all the same
-        return None
-    if declaration is None:
-        return None
-    if declaration.parameters_json_schema is not None:
-        found: Any = declaration.parameters_json_schema
-        return dict(found) if isinstance(found, dict) else None
-    if declaration.parameters is None:
-        return None
-    schema: dict[str, Any] = declaration.parameters.json_schema.model_dump(mode='json', exclude_none=True)
-    return schema
+        declaration = None
+    given: Any = None if declaration is None else declaration.parameters_json_schema
+    if given is None and declaration is not None and declaration.parameters is not None:
+        given = declaration.parameters.json_schema.model_dump(mode='json', exclude_none=True)
+    return dict(given) if isinstance(given, dict) else {'type': 'object', 'properties': {}}

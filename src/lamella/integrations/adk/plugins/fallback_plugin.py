@@ -14,6 +14,7 @@ from google.adk.plugins.base_plugin import BasePlugin
 
 from lamella.integrations.adk._codes import code_key, code_keys, code_text, error_code
 from lamella.integrations.adk._registry import llm_of, serves
+from lamella.integrations.adk.lamella_llm import LamellaLlm
 from lamella.integrations.adk.plugins._calls import Memory, ModelCall, invocation_of
 from lamella.types import ConfigError
 from lamella.wire.errors import redacted
@@ -168,7 +169,7 @@ class FallbackPlugin(BasePlugin):
         if isinstance(fallback, BaseLlm):
             return fallback
         own: BaseLlm = invocation.agent.canonical_model
-        if serves(own, fallback):
+        if serves(own.inner if isinstance(own, LamellaLlm) else own, fallback):
             return own
         if fallback not in self._made:
             self._made[fallback] = llm_of(fallback)
