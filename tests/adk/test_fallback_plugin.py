@@ -1,5 +1,7 @@
 """The contract of `FallbackPlugin`, under a real runner, whole and streamed."""
 
+import asyncio
+import gc
 from types import SimpleNamespace
 from typing import Any
 
@@ -245,6 +247,25 @@ async def test_a_failed_run_leaves_nothing() -> None:
     own = plugin()
     with pytest.raises(TypeError):
         await events_of(agent(TypeError('a bug')), own)
+    assert len(own._memory) == 0
+
+
+async def test_a_cancelled_run_of_which_the_adk_tells_nothing_leaves_no_request() -> None:
+    class Stuck(FakeLlm):
+        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+            yield None
+
+    own, begun = plugin(), asyncio.Event()
+    run = asyncio.create_task(events_of(LlmAgent(name='root', model=Stuck('own')), own))
+    await begun.wait()
+    assert len(own._memory) == 1
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    del run
+    gc.collect()
     assert len(own._memory) == 0
 
 

@@ -6,6 +6,7 @@ which tells parallel agents apart; and, within one agent's run, the invocation c
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -37,7 +38,7 @@ class ModelCall:
 
     request: Any
     original: str | None
-    invocation: Any = None  # kept, so that its id stays its own
+    kept: Any = None  # of the invocation, so that its id stays its own
     spoke: bool = False
 
 
@@ -56,12 +57,20 @@ class Memory:
 
     def begin(self, callback_context: Any, request: Any) -> None:
         invocation = invocation_of(callback_context)
-        call = ModelCall(request, request.model, invocation)
-        _put(self._calls, (*key_of(callback_context), id(invocation)), call, self._limit)
+        key = (*key_of(callback_context), id(invocation))
+        call = ModelCall(request, request.model, self._held(invocation, key))
+        _put(self._calls, key, call, self._limit)
 
     def call(self, callback_context: Any) -> ModelCall | None:
         """The call that is going on, of which this is a callback."""
         return self._calls.get((*key_of(callback_context), id(invocation_of(callback_context))))
+
+    def _held(self, invocation: Any, key: Key) -> Any:
+        """Of a run that is cancelled the ADK tells nothing: its call goes when its invocation does."""
+        try:
+            return weakref.ref(invocation, lambda gone: self._calls.pop(key, None))
+        except TypeError:  # a double
+            return invocation
 
     def count(self, callback_context: Any) -> int:
         """One attempt more in this context: its number, from 1."""
