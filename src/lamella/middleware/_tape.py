@@ -253,8 +253,14 @@ def sent_of(ctx: Ctx, request: ModelRequest) -> Any:
 
 
 def _sent(request: Any) -> Any:
-    """A request without what is never sent."""
-    return plain(request.replace(metadata={}) if isinstance(request, ModelRequest) else request)
+    """A request without what is never sent: its own metadata, and what layers noted beside a tool's answer."""
+    if not isinstance(request, ModelRequest):
+        return plain(request)
+    sent = plain(request.replace(metadata={}))
+    for message in sent.get('messages', ()):
+        for part in message['content']:
+            part.get('tool_response', {}).pop('metadata', None)
+    return sent
 
 
 def _told_or(ctx: Ctx, value: Any) -> Any:

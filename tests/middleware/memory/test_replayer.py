@@ -271,6 +271,25 @@ async def test_layers_inside_of_the_recorder_do_the_same_again(file: Path) -> No
     assert bytes_of(replayed) == bytes_of(recorded)
 
 
+async def test_what_an_outer_layer_notes_beside_a_tools_answer_is_no_departure(file: Path) -> None:
+    class Notes(BaseMiddleware):
+        def __init__(self, note: str) -> None:
+            super().__init__()
+            self.note = note
+
+        async def wrap_tool(self, params: Any, ctx: Any, next_fn: Any) -> Any:
+            response = await next_fn(params, ctx)
+            return response.replace(metadata={'sandbox': self.note})
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    model = ScriptedModel([ToolRequest(name='add', input={'a': 1, 'b': 2}), 'three'])
+    await Lamella(model=model).generate(prompt='1 + 2', tools=[add], use=[Notes('started'), Recorder(file)])
+    replayed = await Lamella(model=Unasked()).generate(prompt='1 + 2', tools=[add], use=[Notes('idle'), Replayer(file)])
+    assert replayed.text == 'three'
+
+
 async def test_a_hedge_and_a_timeout_see_the_recorded_time(file: Path) -> None:
     clock = FakeClock()
 
