@@ -87,6 +87,23 @@ async def test_a_run_is_shown_as_a_tree(file: Path) -> None:
     assert [span['name'] for span in tree['inside']] == ['0', '1']
 
 
+async def test_what_models_wrote_cannot_command_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = TraceStore('traces.db', capture_content=True)
+    hostile = '\x1b]0;owned\x07\x1b[2Jdone\u202e'
+    script = [[ToolRequest('look', {'city': hostile}, hostile)], hostile, LamellaError('INVALID_ARGUMENT', hostile)]
+    ai = Lamella(model=ScriptedModel(script, name=f'v/{hostile}'), sinks=[store])
+    await ai.generate(prompt=hostile, tools=[look])
+    with pytest.raises(LamellaError):
+        await ai.generate(prompt=hostile)
+    store.close()
+    with TraceReader('traces.db') as reader:
+        ids = [run.id for run in reader.runs()]
+    for told in [trace('list'), *(trace('show', run, '--content') for run in ids)]:
+        assert 'done' in told.output
+        assert not {'\x1b', '\x07', '\u202e'} & set(told.output)
+
+
 @pytest.mark.usefixtures('file')
 async def test_what_is_not_there_is_said_and_the_code_is_2() -> None:
     missing = trace('show', 'run_nobody')

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from lamella.cli._echo import echo
+from lamella.cli._screen import clean
 from lamella.cli._target import Unusable, app_of
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.tools import Tool
@@ -219,11 +220,11 @@ def _lines(run: RecordedRun, content: bool) -> Iterator[str]:
     for call in run.calls:
         took = call.ended_s - call.at_s
         colour = {'error': 'red', 'left': 'yellow', None: 'yellow'}.get(call.outcome)
-        yield click.style(f'{call.place}  +{call.at_s:.3f} s  {took:.3f} s  {_said(call, content)}', fg=colour)
+        yield click.style(f'{call.place}  +{call.at_s:.3f} s  {took:.3f} s  {clean(_said(call, content))}', fg=colour)
     for at_s, wait_s in run.waits:
         yield click.style(f'waited {wait_s:g} s  +{at_s:.3f} s', dim=True)
     if run.end is not None and 'error' in run.end:
-        yield click.style(f'failed: {_error(run.end["error"])}', fg='red')
+        yield click.style(f'failed: {clean(_error(run.end["error"]))}', fg='red')
 
 
 def _said(call: RecordedCall, content: bool) -> str:

@@ -14,8 +14,10 @@ import click
 import msgspec
 
 from lamella.cli._echo import echo
+from lamella.cli._screen import clean
 from lamella.cli._target import Unusable
 from lamella.engine.traces import RunRow, SpanRow, TraceReader
+from lamella.middleware._lines import one_line
 from lamella.types import LamellaError
 
 POLL_S = 0.5
@@ -109,9 +111,9 @@ def line_of(run: RunRow) -> str:
         facts.append(f'{_known(run.input_tokens)}+{_known(run.output_tokens)} tokens')
     if run.cost_usd is not None:
         facts.append(f'${run.cost_usd:.6f}')
-    status = click.style(f'{run.status:<11}', fg=_COLOURS.get(run.status))
-    error = f'  {run.error}' if run.error else ''
-    return f'{began}  {run.id}  {status} {took:>8}  {"  ".join([run.name, *facts])}{error}'
+    status = click.style(f'{one_line(run.status):<11}', fg=_COLOURS.get(run.status))
+    error = f'  {one_line(run.error)}' if run.error else ''
+    return f'{began}  {one_line(run.id)}  {status} {took:>8}  {"  ".join([one_line(run.name), *facts])}{error}'
 
 
 def _tree(
@@ -127,19 +129,19 @@ def _tree(
             yield head + _span_line(each, since)
             for name, value in each.facts.items() if content else ():
                 if name.endswith(('messages', 'instructions', 'arguments', 'result')):
-                    yield f'{rest}  {name.rpartition(".")[2]}: {value}'
+                    yield f'{rest}  {name.rpartition(".")[2]}: {clean(str(value))}'
             yield from _tree(each, since, content, marks, rest)
         else:
             facts = ' '.join(f'{name.removeprefix("lamella.")}={value}' for name, value in each.facts.items())
-            yield click.style(f'{head}{each.name} {facts}'.rstrip(), dim=True)
+            yield click.style(head + one_line(f'{each.name} {facts}').rstrip(), dim=True)
 
 
 def _span_line(span: SpanRow, since: float) -> str:
     took = '…' if span.ended is None else seconds(span.ended - span.began)
     facts = [f'{_short(name)}={_value(value)}' for name, value in span.facts.items() if _is_told(name, value)]
     colour = 'red' if span.error else None
-    said = f'{span.kind} {span.name}  +{seconds(span.began - since)} {took}  {" ".join(facts)}'.rstrip()
-    return click.style(said, fg=colour) + (click.style(f'  {span.error}', fg='red') if span.error else '')
+    said = one_line(f'{span.kind} {span.name}  +{seconds(span.began - since)} {took}  {" ".join(facts)}').rstrip()
+    return click.style(said, fg=colour) + (click.style(f'  {one_line(span.error)}', fg='red') if span.error else '')
 
 
 def _is_told(name: str, value: Any) -> bool:
