@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from lamella.middleware._cut_text import cut_text
 from lamella.types import DataPart, MediaPart, TextPart
@@ -22,6 +25,16 @@ def length_of(value: Any) -> int:
         return len(_written(_without_media(value)))
     except (RecursionError, ValueError):
         return _BEYOND
+
+
+def fits(value: Any, most: int) -> bool:
+    """Whether the value is no longer than that. Quick where it is much shorter."""
+    if isinstance(value, str):
+        return len(value) <= most
+    with suppress(msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError):
+        if len(msgspec.json.encode(value)) <= most:  # bytes, of which there are no fewer than characters
+            return True
+    return length_of(value) <= most
 
 
 def shortened(value: Any, most: int, tail_share: float, more: str = '') -> Any:

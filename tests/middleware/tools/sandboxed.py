@@ -289,12 +289,17 @@ def raises_limits() -> str:
     return 'none'
 
 
-def tries(name: str, inputs: list[dict[str, object]]) -> list[str]:
-    """Call one of these functions with each of the inputs; what each gave or raised."""
-    outcomes = []
+def outcomes(function: object, inputs: list[dict[str, object]]) -> list[str]:
+    """What the function gave or raised for each of the inputs."""
+    found = []
     for given in inputs:
         try:
-            outcomes.append(str(globals()[name](**given)))
+            found.append(str(function(**given)))
         except Exception as error:
-            outcomes.append(f'{type(error).__name__}: {error}')
-    return outcomes
+            found.append(f'{type(error).__name__}: {error}')
+    return found
+
+
+def tries(name: str, inputs: list[dict[str, object]]) -> list[str]:
+    """Call one of these functions with each of the inputs."""
+    return outcomes(globals()[name], inputs)

@@ -4,6 +4,8 @@ import asyncio
 import socket
 import subprocess
 
+from tests.middleware.tools.sandboxed import outcomes
+
 
 async def add_later(a: int, b: int) -> int:
     """Add, asynchronously."""
@@ -34,11 +36,5 @@ def opens_socket(family: int, kind: int) -> str:
 
 
 def tries(name: str, inputs: list[dict[str, object]]) -> list[str]:
-    """Call one of these functions with each of the inputs; what each gave or raised."""
-    outcomes = []
-    for given in inputs:
-        try:
-            outcomes.append(str(globals()[name](**given)))
-        except Exception as error:
-            outcomes.append(f'{type(error).__name__}: {error}')
-    return outcomes
+    """Call one of these functions with each of the inputs."""
+    return outcomes(globals()[name], inputs)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -25,33 +24,8 @@ from lamella.middleware._sandbox_walls import found
 from lamella.types import ConfigError, LamellaError, MediaPart, Rejected, ToolRequest
 from tests.middleware.kit import HeldClock, both, no_leaks, world
 from tests.middleware.tools import sandboxed, sandboxed_heavy, sandboxed_typed
-from tests.middleware.tools.boxes import KINDS, PRIVATE, WALLED, Box, becomes_somebody_else, built
+from tests.middleware.tools.boxes import PRIVATE, Box, becomes_somebody_else, built
 from tests.middleware.tools.calls import call, refused, said
-
-
-@pytest.fixture(params=WALLED)
-def box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """All ways to put up all walls."""
-    yield from built(request.param)
-
-
-@pytest.fixture(params=PRIVATE)
-def private(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """The ways that give it a root of its own."""
-    yield from built(request.param)
-
-
-@pytest.fixture(params=KINDS)
-def any_box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """All walls or none."""
-    yield from built(request.param)
-
-
-@pytest.fixture
-def plain() -> Iterator[Box]:
-    """Limits alone, which every machine has."""
-    yield from built('limits')
-
 
 # ── what goes in and what comes out ─────────────────────────────────────────────────────────────────────────────────
 
@@ -78,12 +52,12 @@ async def test_a_tool_runs_in_a_process_of_its_own(any_box: Box) -> None:
     ],
     ids=lambda value: getattr(value, '__name__', None),
 )
-async def test_a_sandboxed_tool_answers_as_it_does_without(plain: Box, tool: Any, given: Any, output: Any) -> None:
+async def test_a_sandboxed_tool_answers_as_it_does_without(limits: Box, tool: Any, given: Any, output: Any) -> None:
     if isinstance(tool, partial):
         tool = Tool('fixed', run=tool, input_schema={'type': 'object'}, spread=True)
     name = tool.name if isinstance(tool, Tool) else tool.__name__
     assert await said([], name, tools=[tool], **given) == output
-    assert await said(plain(), name, tools=[tool], **given) == output
+    assert await said(limits(), name, tools=[tool], **given) == output
 
 
 json_values = st.recursive(
@@ -101,8 +75,8 @@ def test_any_json_value_goes_in_and_comes_out(values: list[Any]) -> None:
     assert asyncio.run(said(box, 'echo', tools=[sandboxed.echo], value=values)) == values
 
 
-async def test_wrong_input_is_told_before_anything_starts(plain: Box) -> None:
-    called = await call(plain(), 'add', tools=[sandboxed.add], a='one')
+async def test_wrong_input_is_told_before_anything_starts(limits: Box) -> None:
+    called = await call(limits(), 'add', tools=[sandboxed.add], a='one')
     assert 'invalid input for add: a: Input should be a valid integer' in called.output
     assert called.facts('sandbox.started') == []
 
@@ -114,8 +88,8 @@ async def test_what_a_tool_prints_goes_to_the_listeners_and_not_to_the_model(any
     assert sorted(ended['printed'].split('\n')) == ['', 'hello', 'hello', 'straight to the handle']
 
 
-async def test_other_tools_stay_in_this_process(plain: Box) -> None:
-    box = plain(tools=['add', 'huge*'])
+async def test_other_tools_stay_in_this_process(limits: Box) -> None:
+    box = limits(tools=['add', 'huge*'])
     assert await said(box, 'surroundings', tools=[sandboxed.add, sandboxed.surroundings]) != {}
     assert (await said(box, 'surroundings', tools=[sandboxed.surroundings]))['pid'] == os.getpid()
     called = await call(box, 'huge', tools=[sandboxed.huge], size=2)
@@ -163,7 +137,10 @@ async def test_the_private_tmp_can_be_used_and_goes_with_the_call(private: Box) 
     assert await said(private(), 'scratch', tools=[sandboxed.scratch], size=100_000) == 100_000
     assert (
         await said(
-            private(), 'shell', tools=[sandboxed_heavy.shell], command='ls /tmp; cd /dev/shm && echo x > y && cat y'
+            private(),
+            'shell',
+            tools=[sandboxed_heavy.shell],
+            command='test ! -e /tmp/notes && cd /dev/shm && echo x > y && cat y',
         )
         == 'x\n'
     )
@@ -235,7 +212,7 @@ def in_here(a: int) -> int:
     return a
 
 
-async def test_functions_that_another_process_cannot_import_are_refused_with_the_reason(plain: Box) -> None:
+async def test_functions_that_another_process_cannot_import_are_refused_with_the_reason(limits: Box) -> None:
     def local(a: int) -> int:
         return a
 
@@ -250,24 +227,24 @@ async def test_functions_that_another_process_cannot_import_are_refused_with_the
     ):
         name = tool.name if isinstance(tool, Tool) else tool.__name__
         with pytest.raises(ConfigError) as caught:
-            await call(plain(), name, tools=[tool], a=1)
+            await call(limits(), name, tools=[tool], a=1)
         assert f"tool '{name}' cannot run in the sandbox: " in str(caught.value)
         assert why in str(caught.value)
 
 
-async def test_tools_of_layers_are_not_silently_let_out(plain: Box, tmp_path: Path) -> None:
+async def test_tools_of_layers_are_not_silently_let_out(limits: Box, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tool 'list_files' cannot run in the sandbox"):
-        await call([plain(), Filesystem(root_dir=tmp_path)], 'list_files')
-    called = await call([plain(tools=['add']), Filesystem(root_dir=tmp_path)], 'list_files')
+        await call([limits(), Filesystem(root_dir=tmp_path)], 'list_files')
+    called = await call([limits(tools=['add']), Filesystem(root_dir=tmp_path)], 'list_files')
     assert called.output == {'entries': []}
 
 
-async def test_a_function_of_a_main_that_is_no_file_is_refused(plain: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_function_of_a_main_that_is_no_file_is_refused(limits: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_here, '__module__', '__main__')
     monkeypatch.setattr(sys.modules['__main__'], '__spec__', None)
     monkeypatch.delattr(sys.modules['__main__'], '__file__')
     with pytest.raises(ConfigError, match='it is defined in __main__, and that is no file'):
-        await call(plain(), 'in_here', tools=[in_here], a=1)
+        await call(limits(), 'in_here', tools=[in_here], a=1)
 
 
 SCRIPT = """
@@ -312,10 +289,10 @@ def test_the_functions_of_a_script_can_run_there(tmp_path: Path, walls: str, how
     assert done.stdout == "[42, '__mp_main__']\n", done.stderr
 
 
-async def test_a_misspelled_name_does_not_let_a_tool_out(plain: Box) -> None:
+async def test_a_misspelled_name_does_not_let_a_tool_out(limits: Box) -> None:
     with pytest.raises(ConfigError, match="there is no tool 'spin': did you mean 'spins'"):
-        await call(plain(tools=['spin']), 'spins', tools=[sandboxed.spins])
-    assert await said(plain(tools=['spin', 'spins']), 'add', tools=[sandboxed.add], a=1) == 2
+        await call(limits(tools=['spin']), 'spins', tools=[sandboxed.spins])
+    assert await said(limits(tools=['spin', 'spins']), 'add', tools=[sandboxed.add], a=1) == 2
 
 
 # ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -332,28 +309,28 @@ async def test_a_misspelled_name_does_not_let_a_tool_out(plain: Box) -> None:
         ('key', 'raises raised KeyboardInterrupt: '),
     ],
 )
-async def test_an_exception_is_told_to_the_model(plain: Box, kind: str, message: str) -> None:
-    called = await call(plain(), 'raises', tools=[sandboxed_typed.raises], kind=kind)
+async def test_an_exception_is_told_to_the_model(limits: Box, kind: str, message: str) -> None:
+    called = await call(limits(), 'raises', tools=[sandboxed_typed.raises], kind=kind)
     assert (called.error, called.output) == (True, message)
     assert called.facts('sandbox.ended')[0]['how'] == 'error'
 
 
-async def test_a_long_message_is_cut(plain: Box) -> None:
-    assert len(await refused(plain(), 'raises', tools=[sandboxed_typed.raises], kind='long')) < 3000
+async def test_a_long_message_is_cut(limits: Box) -> None:
+    assert len(await refused(limits(), 'raises', tools=[sandboxed_typed.raises], kind='long')) < 3000
 
 
 @pytest.mark.parametrize(('kind', 'status'), [('value', 'UNKNOWN'), ('away', 'UNAVAILABLE'), ('exit', 'UNKNOWN')])
-async def test_an_exception_ends_the_run_when_asked_to(plain: Box, kind: str, status: str) -> None:
+async def test_an_exception_ends_the_run_when_asked_to(limits: Box, kind: str, status: str) -> None:
     with pytest.raises(LamellaError) as caught:
-        await call(plain(on_error='raise'), 'raises', tools=[sandboxed_typed.raises], kind=kind)
+        await call(limits(on_error='raise'), 'raises', tools=[sandboxed_typed.raises], kind=kind)
     assert caught.value.status == status
     assert (
-        await refused(plain(on_error='raise'), 'raises', tools=[sandboxed_typed.raises], kind='tool') == 'no such city'
+        await refused(limits(on_error='raise'), 'raises', tools=[sandboxed_typed.raises], kind='tool') == 'no such city'
     )
 
 
-async def test_a_result_that_is_no_json_is_told(plain: Box) -> None:
-    message = await refused(plain(), 'unreadable', tools=[sandboxed.unreadable])
+async def test_a_result_that_is_no_json_is_told(limits: Box) -> None:
+    message = await refused(limits(), 'unreadable', tools=[sandboxed.unreadable])
     assert 'unreadable raised ConfigError' in message
     assert 'returned a object, which is not JSON' in message
 
@@ -389,15 +366,15 @@ async def test_the_walls_are_told_by_event_by_metadata_and_when_asked(box: Box) 
     assert ended == [{'tool': 'add', 'how': 'done', 'why': '', 'printed': ''}] * 3
 
 
-async def test_limits_alone_say_that_they_are_no_walls(plain: Box) -> None:
-    assert plain().walls() == ('environment', 'limits')
-    called = await call(plain(), 'add', tools=[sandboxed.add], a=1)
+async def test_limits_alone_say_that_they_are_no_walls(limits: Box) -> None:
+    assert limits().walls() == ('environment', 'limits')
+    called = await call(limits(), 'add', tools=[sandboxed.add], a=1)
     assert called.facts('sandbox.started') == [{'tool': 'add', 'walls': ['environment', 'limits'], 'by': None}]
 
 
-async def test_a_run_that_used_no_sandboxed_tool_says_nothing(plain: Box) -> None:
+async def test_a_run_that_used_no_sandboxed_tool_says_nothing(limits: Box) -> None:
     app = world({'x/a': ['done']})
-    assert 'sandbox' not in (await app.ai.generate(prompt='go', use=[plain()], tools=[sandboxed.add])).metadata
+    assert 'sandbox' not in (await app.ai.generate(prompt='go', use=[limits()], tools=[sandboxed.add])).metadata
 
 
 async def test_some_walls_can_be_asked_for(box: Box) -> None:
@@ -470,11 +447,11 @@ def test_system_calls_of_an_unknown_machine_are_not_filtered_by_guessing(monkeyp
 # ── both modes, several at once, cancellation ───────────────────────────────────────────────────────────────────────
 
 
-async def test_streams_use_it_too(plain: Box) -> None:
+async def test_streams_use_it_too(limits: Box) -> None:
     response = await both(
         lambda: world({'x/a': [ToolRequest('add', {'a': 1}, 'r-1'), 'done']}, random=Random(3)).ai,
         prompt='go',
-        use=[plain()],
+        use=[limits()],
         tools=[sandboxed.add],
     )
     assert response.metadata['sandbox']['calls'] == 1
@@ -594,14 +571,16 @@ def test_a_system_without_process_limits_is_refused_when_built(monkeypatch: pyte
 # ── beside other layers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_redaction_inside_of_it_sees_what_the_tool_answers(plain: Box) -> None:
-    called = await call([plain(), PIIRedaction()], 'echo', tools=[sandboxed.echo], value='mail anna@example.com')
+async def test_redaction_inside_of_it_sees_what_the_tool_answers(limits: Box) -> None:
+    called = await call(
+        [limits(), PIIRedaction(entities=['email'])], 'echo', tools=[sandboxed.echo], value='mail anna@example.com'
+    )
     assert called.output == 'mail [EMAIL]'
     assert len(called.facts('sandbox.started')) == 1
 
 
-async def test_a_layer_around_it_that_wraps_the_tool_is_refused_and_never_passed_over(plain: Box) -> None:
-    use = [PIIRedaction(), plain()]
+async def test_a_layer_around_it_that_wraps_the_tool_is_refused_and_never_passed_over(limits: Box) -> None:
+    use = [PIIRedaction(entities=['email']), limits()]
     with pytest.raises(ConfigError, match=r'Sandbox .* must stand outside of PIIRedaction'):
         await call(use, 'echo', tools=[sandboxed.echo], value='mail anna@example.com')
     app = world({'x/a': [ToolRequest('echo', {'value': 'x'}, 'r-1')]}, check_order='ignore')
@@ -609,15 +588,15 @@ async def test_a_layer_around_it_that_wraps_the_tool_is_refused_and_never_passed
         await app.ai.generate(prompt='go', use=use, tools=[sandboxed.echo])
 
 
-async def test_what_was_ended_may_have_done_its_work(plain: Box) -> None:
+async def test_what_was_ended_may_have_done_its_work(limits: Box) -> None:
     """Its errors say so, for Idempotency and whoever else must know."""
     app = world({'x/a': [ToolRequest('ends', {'code': 3}, 'r-1'), ToolRequest('ends', {'code': 3}, 'r-2')]})
     with pytest.raises(Rejected, match='may or may not have run'):
-        await app.ai.generate(prompt='go', use=[Idempotency(tools=['ends']), plain()], tools=[sandboxed.ends])
+        await app.ai.generate(prompt='go', use=[Idempotency(tools=['ends']), limits()], tools=[sandboxed.ends])
 
 
-def test_the_synchronous_door_leads_there_too(plain: Box) -> None:
+def test_the_synchronous_door_leads_there_too(limits: Box) -> None:
     app = world({'x/a': [ToolRequest('add', {'a': 1}, 'r-1'), 'done']})
-    response = app.ai.sync.generate(prompt='go', use=[plain()], tools=[sandboxed.add])
+    response = app.ai.sync.generate(prompt='go', use=[limits()], tools=[sandboxed.add])
     assert response.turns[0].tool_responses[0].tool_response.output == 2
     app.ai.sync.close()

@@ -15,46 +15,10 @@ import pytest
 from lamella.middleware._sandbox_calls import CHANGES, DENIED
 from tests.middleware.kit import HeldClock
 from tests.middleware.tools import sandboxed, sandboxed_heavy
-from tests.middleware.tools.boxes import KINDS, PRIVATE, WALLED, Box, becomes_somebody_else, built
+from tests.middleware.tools.boxes import PRIVATE, Box, becomes_somebody_else, built
 from tests.middleware.tools.calls import Called, call, refused, said
 
 SECRET = 'the secret of the host'
-
-
-@pytest.fixture(params=WALLED)
-def box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """All ways to put up all walls."""
-    yield from built(request.param)
-
-
-@pytest.fixture(params=PRIVATE)
-def private(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """The ways that give it a root of its own."""
-    yield from built(request.param)
-
-
-@pytest.fixture(params=KINDS)
-def any_box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """All walls or none."""
-    yield from built(request.param)
-
-
-@pytest.fixture(params=[kind for kind in KINDS if kind != 'bubblewrap'])
-def most(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """The same without bubblewrap, for what the tool's own process sees to in any case."""
-    yield from built(request.param)
-
-
-@pytest.fixture
-def limits() -> Iterator[Box]:
-    """No walls."""
-    yield from built('limits')
-
-
-@pytest.fixture
-def namespaces() -> Iterator[Box]:
-    """All walls, the way that needs nothing installed."""
-    yield from built('namespaces')
 
 
 async def tried(sandbox: Any, tool: Any, inputs: list[dict[str, Any]]) -> list[str]:

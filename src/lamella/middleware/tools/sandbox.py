@@ -156,6 +156,7 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
         limits = Limits(given.max_cpu_s, given.max_memory_mb * mb, given.max_processes, given.max_file_mb * mb)
         self._room = Room(given.walls, limits, given.readable, given.writable, given.environment)
         self._tools = ToolSet(given.tools)
+        self._well_spelled: tuple[str, ...] = ()  # the tools that were looked through last
         self._backends: tuple[Backend, ...] = BACKENDS if given.backend == 'auto' else (given.backend,)
 
     def walls(self) -> tuple[str, ...]:
@@ -167,17 +168,20 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
         return tuple(sorted((*ALWAYS, *self.config.walls)))
 
     async def wrap_run(self, params: RunHookParams, ctx: Ctx, next_fn: NextRun) -> GenerateResponse:
-        present = [tool.name for tool in params.request.tools]
-        if wrong := self._tools.misspelled(present):
-            raise ConfigError(
-                'Sandbox.tools: '
-                + '; '.join(f'there is no tool {name!r}: did you mean {near!r}?' for name, near in wrong)
-            )
+        self._check_spelling(tuple([tool.name for tool in params.request.tools]))
         response = await next_fn(params, ctx)
         notes = ctx.state(self).get('notes')
         if notes is None:
             return response
         return response.replace(metadata={**response.metadata, 'sandbox': notes})
+
+    def _check_spelling(self, present: tuple[str, ...]) -> None:
+        if present == self._well_spelled:
+            return
+        if wrong := self._tools.misspelled(present):
+            told = [f'there is no tool {name!r}: did you mean {near!r}?' for name, near in wrong]
+            raise ConfigError(f'Sandbox.tools: {"; ".join(told)}')
+        self._well_spelled = present
 
     async def wrap_tool(self, params: ToolHookParams, ctx: Ctx, next_fn: NextTool) -> ToolResponse:
         tool = params.tool

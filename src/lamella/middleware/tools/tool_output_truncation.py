@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware, NextRun, NextTool
 from lamella.core.params import RunHookParams, ToolHookParams
-from lamella.middleware._cut_json import length_of, shortened
+from lamella.middleware._cut_json import fits, length_of, shortened
 from lamella.middleware._fields import Switch
 from lamella.middleware._state import ask_store
 from lamella.middleware._tool_names import ToolNamesOrAll, ToolSet
@@ -84,10 +84,9 @@ class ToolOutputTruncation(BaseMiddleware[ToolOutputTruncationConfig]):
                 raise
             output, _ = await self._cut(error.message, len(error.message), params, ctx)
             raise ToolError(output, details=error.details) from error
-        chars = length_of(response.output)
-        if chars <= self.config.max_chars:
+        if fits(response.output, self.config.max_chars):
             return response
-        output, note = await self._cut(response.output, chars, params, ctx)
+        output, note = await self._cut(response.output, length_of(response.output), params, ctx)
         return response.replace(output=output, metadata={**(response.metadata or {}), **note})
 
     async def _cut(self, output: Any, chars: int, params: ToolHookParams, ctx: Ctx) -> tuple[Any, dict[str, Any]]:
