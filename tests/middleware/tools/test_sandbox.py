@@ -114,7 +114,7 @@ async def test_behind_walls_there_is_a_world_of_its_own(private: Box) -> None:
     seen = await said(private(), 'surroundings', tools=[sandboxed.surroundings])
     assert seen['cwd'] == '/tmp'
     assert max(int(name) for name in seen['processes'] if name.isdigit()) < 10
-    assert {'home', 'var', 'opt', 'srv', 'mnt', 'boot', 'sys', 'run'} & set(seen['root']) == set()
+    assert {'home', 'var', 'opt', 'srv', 'mnt', 'boot', 'sys', 'run', 'old', 'oldroot'} & set(seen['root']) == set()
     assert {'passwd', 'shadow', 'hosts', 'hostname'} & set(seen['etc']) == set()
 
 

@@ -280,6 +280,18 @@ async def test_nothing_outside_can_be_written(box: Box, tmp_path: Path) -> None:
     assert [place for place in (tmp_path / 'new', own.parent / 'new', Path('/tmp/new')) if place.exists()] == []
 
 
+async def test_the_kernel_says_that_all_of_it_is_read_only(private: Box) -> None:
+    """Rights alone would keep a tool of another user from writing: here is what keeps everybody."""
+    mounts = await said(private(), 'reads', tools=[sandboxed.reads], path='/proc/self/mountinfo')
+    seen = {fields[4]: set(fields[5].split(',')) for line in mounts.splitlines() if (fields := line.split())}
+    own = {'/tmp', '/dev/shm', '/dev/pts', '/dev/console', '/proc', '/dev/mqueue'}
+    devices = {place for place in seen if place.startswith('/dev/')}
+    assert [place for place in sorted(set(seen) - own - devices) if 'ro' not in seen[place]] == []
+    assert [place for place in sorted(seen) if 'nosuid' not in seen[place]] == []
+    assert [place for place in sorted(set(seen) - devices - {'/dev'}) if 'nodev' not in seen[place]] == []
+    assert {'/', '/tmp', '/usr'} <= set(seen)
+
+
 # ── rights ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
