@@ -33,6 +33,7 @@ from tests.engine.strategies import (
     Both,
     GenerateOnly,
     HeldModel,
+    HeldRetry,
     HeldRunRetry,
     HeldStream,
     HeldStreamRetry,
@@ -40,6 +41,7 @@ from tests.engine.strategies import (
     Louder,
     ModelOnly,
     NaiveRetry,
+    Prefixed,
     RunOnly,
     RunTwice,
     StreamOnly,
@@ -86,6 +88,13 @@ async def test_generate_equals_the_fold_of_the_stream(script, layers) -> None:
     assert failure is None, failure
     same_answer(await stream.response, whole)
     folds_to(parts, whole)
+
+
+@pytest.mark.parametrize('held', [HeldRetry, HeldStreamRetry])
+async def test_what_is_held_back_does_not_use_up_the_leave_to_go_on(held) -> None:
+    script = [[TextDelta('lost'), LamellaError('UNAVAILABLE', 'down')], [TextDelta('kept'), Finished('stop')]]
+    stream = app(*script).generate_stream(prompt='hi', use=[Prefixed(), held()])
+    assert [part.text async for part in stream if isinstance(part, TextDelta)] == ['Well, ', 'kept']
 
 
 # ── pulled, not pushed ──────────────────────────────────────────────────────────────────────────────────────────────

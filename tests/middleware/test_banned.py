@@ -141,16 +141,32 @@ def test_however_a_text_is_cut_the_same_is_found(words: list[str], data: st.Data
     assert streamed(list(text), banned)[0] == item
 
 
+PHRASES = Banned([item for item in LIST if isinstance(item, str)], whole_words=True)
+
+
 @settings(max_examples=500, deadline=None)
 @given(pieces)
 def test_nothing_of_what_is_found_was_sure_before(words: list[str]) -> None:
-    watch, raw = Watch(WORDS), ''
+    watch, raw = Watch(PHRASES), ''
     for piece in words:
         raw += piece
         if watch.feed(piece) is not None:
             return
         sure = len(raw) - watch.held
-        assert found(raw[:sure]) is None
+        assert found(raw[:sure], PHRASES) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(pieces)
+def test_what_is_found_from_the_beginning_is_found_when_it_came(words: list[str]) -> None:
+    """A pattern may end where another letter undoes it: then it was sure, and is none."""
+    watch, raw = Watch(WORDS), ''
+    for piece in words:
+        raw += piece
+        hit, _ = WORDS.find(raw, 0, False)
+        assert (watch.feed(piece) is None) == (hit is None)
+        if hit is not None:
+            return
 
 
 def test_what_cannot_become_a_phrase_is_sure_at_once() -> None:

@@ -193,6 +193,8 @@ def held(
 
     async def parts(params: ModelHookParams, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
         response = await chain(params.replace(channel=None), ctx)
+        if params.continues is not None:
+            params.continues.use(ctx.restarts)
         for part in unfold(answer_of(response)):
             yield part
 

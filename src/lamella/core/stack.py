@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from lamella.core.bridge import bridge, collector, held, out_of_order
-from lamella.core.calls import call_model, params_of, stream_model
+from lamella.core.calls import call_model, may_go_on, params_of, stream_model
 from lamella.core.context import GenerateMiddlewareContext
 from lamella.core.middleware import BaseMiddleware
-from lamella.core.params import ModelHookParams
+from lamella.core.params import Continuing, ModelHookParams
 from lamella.types import ConfigError, Finished, Folder, ModelResponse, StreamPart, unfold
 
 Ctx = GenerateMiddlewareContext
@@ -179,7 +179,7 @@ def _fold_stream(layers: Sequence[Layer]) -> ModelStream:
             stream = _stream_link(layer, _bridged(waiting, stream))
             waiting = []
         elif 'wrap_model' in layer._hooks and layer.commit == 'finish':
-            stream = _opening(held(fold_model([layer, *waiting], collector(stream))))
+            stream = _opening(held(fold_model([layer, *waiting], collector(_unseen(stream)))))
             waiting = []
         elif 'wrap_model' in layer._hooks or (waiting and 'transform_params' in layer._hooks):
             waiting.insert(0, layer)
@@ -211,7 +211,21 @@ def _bridged(layers: Sequence[Layer], stream: ModelStream) -> ModelStream:
     return _opening(bridge(fold_model(layers, collector(stream)))) if layers else stream
 
 
+def _unseen(stream: ModelStream) -> ModelStream:
+    """The stream behind what holds it back: no attempt uses up the leave to go on, since nobody has read of it."""
+
+    def asked(params: ModelHookParams, ctx: Ctx) -> AsyncGenerator[StreamPart, None]:
+        if params.continues is not None and may_go_on(params, ctx):
+            params = params.replace(continues=Continuing())
+        return stream(params, ctx)
+
+    return asked
+
+
 def _stream_link(layer: Layer, inner: ModelStream) -> ModelStream:
+    if layer.commit == 'finish':
+        inner = _unseen(inner)
+
     def wrapped(params: ModelHookParams, ctx: Ctx) -> Any:
         return layer.wrap_stream(params, ctx, inner)
 
@@ -234,6 +248,8 @@ def _held(stream: Callable[..., Any]) -> Callable[..., Any]:
                 folder.add(part)
         finally:
             await parts.aclose()
+        if params.continues is not None:
+            params.continues.use(ctx.restarts)
         for part in unfold(folder.response()):
             yield part
 

@@ -40,18 +40,30 @@ class Hit(Data, frozen=True):
     waited_s: float = 0.0
 
 
+_ASKING = set[tuple[str, int, str]]()
+"""What runs ask models for: run, store and key. A cache further in, with the same store, must not wait for its own call."""
+
+
 class Ask:
     """What a call holds that has to ask: the flight that others wait for, the lease, and an old answer, if there is one."""
 
-    __slots__ = ('_flight', '_flights', 'key', 'lease', 'old')
+    __slots__ = ('_flight', '_flights', '_mark', 'key', 'lease', 'old')
 
     def __init__(self, key: str, flights: Flights, flight: Flight | None = None) -> None:
         self.key, self._flights, self._flight = key, flights, flight
         self.lease: Lease | None = None
         self.old: Kept | None = None
+        self._mark: tuple[str, int, str] | None = None
+
+    def begin(self, mark: tuple[str, int, str]) -> None:
+        if self._flight is not None:
+            self._mark = mark
+            _ASKING.add(mark)
 
     def end(self, outcome: Outcome, kept: Kept | None = None, error: LamellaError | None = None) -> None:
         """Let those go on who wait for this call. The first word counts."""
+        if self._mark is not None:
+            _ASKING.discard(self._mark)
         if self._flight is not None:
             self._flights.end(self.key, self._flight, outcome, kept, error)
 
@@ -69,6 +81,8 @@ class Answers:
 
     async def find(self, key: str, ctx: Ctx) -> Hit | Ask:
         """The answer, if it is there or another call gets it; else what is needed to ask. Raises what others failed with."""
+        if self._mark(key, ctx) in _ASKING:
+            return self._alone(key, ctx)
         started, failures = ctx.clock.now(), 0
         kept = await self._get(key, ctx)
         while kept is None:
@@ -84,6 +98,9 @@ class Answers:
             if failures == FAILURES and flight.error is not None:
                 raise copy.copy(flight.error) from flight.error
         return await self._found(key, kept, ctx)
+
+    def _mark(self, key: str, ctx: Ctx) -> tuple[str, int, str]:
+        return ctx.run_id, id(self.store), key
 
     async def _found(self, key: str, kept: Kept, ctx: Ctx) -> Hit | Ask:
         """What is to be made of something that is there: whether it is an answer, and not too old."""
@@ -143,6 +160,7 @@ class Answers:
             raise
 
     def _miss(self, ask: Ask, ctx: Ctx) -> Ask:
+        ask.begin(self._mark(ask.key, ctx))
         ctx.emit('cache.miss', key=ask.key)
         return ask
 

@@ -1007,3 +1007,16 @@ async def test_the_stack_that_the_page_recommends_stands_in_a_good_order() -> No
     use = [CostTracking(), Cache(), Fallback(models=['v/b']), Retry(), *limits]
     first, second = [await app.answer(*use, context={'tenant': 'acme'}) for _ in range(2)]
     assert (first.usage.cost_usd, second.usage.cost_usd, calls(app)) == (3.0, 0.0, 1)
+
+
+@pytest.mark.parametrize('streamed', [False, True])
+async def test_a_cache_inside_of_a_cache_does_not_wait_for_its_own_call(streamed: bool) -> None:
+    clock = FakeClock()
+    ai = Lamella(model=ScriptedModel(['one', 'two']), clock=clock, use=[Cache()])
+    for _ in range(2):
+        if streamed:
+            answer = await ai.generate_stream(prompt='hi', use=[Cache()]).response
+        else:
+            answer = await ai.generate(prompt='hi', use=[Cache()])
+        assert answer.text == 'one'
+    assert clock.slept == []
