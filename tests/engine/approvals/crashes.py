@@ -183,7 +183,7 @@ async def _take_up(case: Case, ai: Lamella, id: str, is_first: bool) -> list[str
             broken.append('an unknown call was run again')
         await ai.approvals.answer(id, 'paid, says the bank', by='bob')
     try:
-        response = await call(ai, case.mode, resume=id)
+        response = await _resumed(case, ai, id)
     except Rejected as refusal:
         if not _may_refuse(case, record.state, refusal):
             broken.append(f'stuck as {record.state}: {refusal}')
@@ -195,6 +195,18 @@ async def _take_up(case: Case, ai: Lamella, id: str, is_first: bool) -> list[str
     if record.state in ('unknown', 'done') and case.paid != before:
         broken.append(f'it was {record.state}, and was run again')
     return broken
+
+
+async def _resumed(case: Case, ai: Lamella, id: str) -> Any:
+    """The process that was resuming it is dead, and the lease that it had on the run may not be yet."""
+    for _ in range(100):
+        try:
+            return await call(ai, case.mode, resume=id)
+        except Rejected as refusal:
+            if 'is being resumed at this moment' not in refusal.message:
+                raise
+        await asyncio.sleep(0.05)
+    return await call(ai, case.mode, resume=id)
 
 
 def _may_refuse(case: Case, state: str, refusal: Rejected) -> bool:
