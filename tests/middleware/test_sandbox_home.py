@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lamella.middleware._sandbox_home import own_directory, remove
+from lamella.middleware._sandbox_clean import remove
+from lamella.middleware._sandbox_home import own_directory
 from lamella.middleware._threads import to_the_end
 
 

@@ -21,7 +21,7 @@ class Plan:
 
     `backend` is `namespaces`, `bubblewrap`, `landlock` or empty; `uid` the user to become when the app is root, else -1; `main`
     how the app's `__main__` is found; `modules` where outermost packages are that may lie in a directory which cannot be
-    listed; `ready` is set inside of bubblewrap alone.
+    listed; `ready` is set inside of bubblewrap alone; `own` is the directory of this call, to be removed when the app is gone.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Plan:
         'main',
         'memory_bytes',
         'modules',
+        'own',
         'path',
         'prefixes',
         'processes',
@@ -63,13 +64,15 @@ class Plan:
         prefixes: tuple[str, str],
         main: tuple[str, str] | None,
         modules: dict[str, str],
+        own: str = '',
         ready: int = -1,
     ) -> None:
         self.backend, self.walls, self.binds, self.links = backend, walls, binds, links
         self.command, self.uid, self.cwd = command, uid, cwd
         self.cpu_s, self.memory_bytes, self.processes = cpu_s, memory_bytes, processes
         self.file_bytes, self.files = file_bytes, files
-        self.path, self.prefixes, self.main, self.modules, self.ready = path, prefixes, main, modules, ready
+        self.path, self.prefixes, self.main, self.modules = path, prefixes, main, modules
+        self.own, self.ready = own, ready
 
     def packed(self) -> bytes:
         """For the other side, which is the same interpreter."""

@@ -86,10 +86,14 @@ class Supervisor:
                 code = _told(error)
             os._exit(code)
         os.close(self._said_ready)
+        code = SETUP
         try:
-            return self._watch(child)
+            code = self._watch(child)
         finally:
             sweep(child)
+            if code == LET_GO and self._plan.own:
+                _clear(self._plan.own)
+        return code
 
     def _behind_walls(self) -> int:
         if self._plan.backend == 'bubblewrap':
@@ -190,6 +194,13 @@ def _bury() -> None:
     with Quietly(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _clear(place: str) -> None:
+    from lamella.middleware._sandbox_clean import remove  # noqa: PLC0415 - not needed where a call has ended by itself
+
+    with Quietly(OSError):
+        remove(place)
 
 
 def _own_world(plan: Plan) -> None:

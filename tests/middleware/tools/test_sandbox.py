@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from datetime import date
 from functools import partial
@@ -519,14 +520,17 @@ asyncio.run(call(box(), 'forks', tools=[sandboxed.forks]))
 
 @pytest.mark.slow
 async def test_when_the_app_is_killed_the_tool_ends_too(any_box: Box) -> None:
-    path = os.pathsep.join([*sys.path, os.getcwd()])
-    app = await asyncio.create_subprocess_exec(
-        sys.executable, '-c', APP, any_box.kind, any_box.mark, env={**os.environ, 'PYTHONPATH': path}
-    )
-    await any_box.populated(8)
-    app.kill()
-    await app.wait()
-    await any_box.deserted()
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([*sys.path, os.getcwd()]), 'TMPDIR': place}
+        app = await asyncio.create_subprocess_exec(
+            sys.executable, '-c', APP, any_box.kind, any_box.mark, env=environment
+        )
+        await any_box.populated(8)
+        app.kill()
+        await app.wait()
+        await any_box.deserted()
+        assert os.listdir(place) == []
 
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────────────

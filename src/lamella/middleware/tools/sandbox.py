@@ -201,6 +201,7 @@ class Sandbox(BaseMiddleware[SandboxConfig]):
         self._note(ctx, by, tool)
         async with Cutoff(ctx.clock, self.config.timeout_s, lambda: self._late(tool, ctx)), self._home(by) as home:
             plan = plan_of(self._room, by, tool, home)
+            plan.own = '' if has_private_root(self.config.walls, by) else home
             try:
                 ended = await run(plan, task, environment_of(self._room, home), self.config.max_output_bytes)
             except OSError as error:
