@@ -3,6 +3,7 @@
 import importlib.util
 import ipaddress
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ from tests.servers import PostgresServer, RedisServer, Server, ValkeyServer, run
 settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
 settings.load_profile('ci' if os.environ.get('CI') else 'lamella')
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background; programs under test inherit it, and wait for Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These need google-adk, which the newest vendor clients cannot stand beside.
 ADK = importlib.util.find_spec('google.adk') if importlib.util.find_spec('google') else None
