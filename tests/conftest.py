@@ -22,9 +22,8 @@ settings.register_profile('lamella', deadline=None)
 settings.register_profile('ci', deadline=None, derandomize=True, print_blob=True)
 settings.load_profile('ci' if os.environ.get('CI') else 'lamella')
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # started in the background; programs under test inherit it, and wait for Ctrl-C
+# Tests that are started in the background ignore it, the programs under test inherit that, and some wait for Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These need google-adk, which the newest vendor clients cannot stand beside.
